@@ -1,0 +1,41 @@
+"""Run a stage's `main` as a command: paths from the command line, knobs from params.yaml."""
+
+import argparse
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from stages.shared import params
+from stages.shared.errors import StageError
+
+
+def run(main: Callable[..., None], model: type[params.Section]) -> None:
+    """Call `main(params, **paths)`; exit 1 on a user's mistake, 2 on wrong usage, 130 on Ctrl-C.
+
+    Every keyword-only argument of `main` is a path and becomes a required option of the same
+    name (`train_images` is `--train-images`). The parameters are the section of params.yaml named
+    like the stage, checked before any work is done.
+    """
+    stage = Path(inspect.getfile(main)).stem
+    purpose = main.__globals__["__doc__"].splitlines()[0]
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}", description=purpose)
+    for name, argument in inspect.signature(main).parameters.items():
+        if argument.kind is argument.KEYWORD_ONLY:
+            parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True)
+    paths = vars(parser.parse_args())
+    try:
+        main(params.load(Path("params.yaml"), stage, model), **paths)
+    except (StageError, OSError) as error:
+        sys.exit(f"{stage}: {error}{_way_back()}")
+    except KeyboardInterrupt:
+        print(f"{stage}: interrupted; run again to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+def _way_back() -> str:
+    """DVC removes a stage's outputs before it runs: say how the earlier ones come back."""
+    if "DVC_STAGE" not in os.environ:
+        return ""
+    return " (earlier results come back with: dvc checkout && git checkout metrics)"

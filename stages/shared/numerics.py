@@ -1,0 +1,120 @@
+"""The numeric environment: what must be set before TensorFlow is imported, and why."""
+
+import os
+import platform
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PORTABLE = {
+    # Otherwise TensorFlow turns oneDNN on only on some CPUs.
+    "TF_ENABLE_ONEDNN_OPTS": "1",
+    # oneDNN picks its kernels, and with them the order of every sum, by instruction set.
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+}
+NATIVE = {"TF_ENABLE_ONEDNN_OPTS": "1"}
+# Variables with these prefixes change kernels, graphs or training; a stray one must not.
+STRAY = ("TF_", "XLA_", "ONEDNN_", "DNNL_", "KERAS_")
+# Where the work runs, never what comes of it.
+HARMLESS = {"TF_CONFIG", "TF_NUM_INTEROP_THREADS"}
+
+
+def keras(device: str = "cpu", instruction_set: str = "portable") -> Any:
+    """Import TensorFlow and Keras, set up to compute the same bits on any number of cores.
+
+    Args:
+        device: "cpu", or "gpu" to let TensorFlow see the graphics card.
+        instruction_set: "portable" for the same bits on every x86-64 CPU with AVX2 and FMA,
+            "native" for all the instructions this CPU has.
+
+    Returns:
+        The module `keras`.
+    """
+    for name in [n for n in os.environ if n.startswith(STRAY) and n not in HARMLESS]:
+        del os.environ[name]
+    os.environ |= PORTABLE if instruction_set == "portable" else NATIVE
+    os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    with _quiet():
+        import keras
+        import tensorflow as tf
+    # One thread an op: how an op splits its sums depends on its number of threads. Cores are
+    # kept busy by independent branches of the graph instead.
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    # Graph rewriting differs between a lone machine and a cluster, and gains nothing here.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    tf.config.experimental.enable_op_determinism()
+    # The user's ~/.keras/keras.json may say otherwise.
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
+    return keras
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep TensorFlow's start-up lines off the terminal; show them when the import fails."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as noise:
+        terminal = os.dup(2)
+        os.dup2(noise.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            noise.seek(0)
+            os.write(terminal, noise.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+LIBRARIES = ("h5py", "keras", "ml_dtypes", "numpy", "tensorflow")
+
+
+def versions() -> dict[str, str]:
+    """Return the installed version of each library that the bits depend on, by name."""
+    return {name: _version(name) for name in LIBRARIES}
+
+
+def doubts(lock: Path) -> list[str]:
+    """Return why this machine may compute other bits than the promise says; empty if it keeps it.
+
+    Args:
+        lock: the file of locked package versions, in pip's requirements format.
+    """
+    reasons = []
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        reasons.append(f"this is {sys.platform} on {platform.machine()}, not Linux on x86-64")
+    elif missing := {"avx2", "fma"} - _cpu_flags():
+        reasons.append(f"this CPU lacks {' and '.join(sorted(missing))}")
+    locked = _locked(lock)
+    for name, installed in versions().items():
+        if installed != locked.get(name):
+            reasons.append(f"{name} is {installed}, locked is {locked.get(name)}")
+    return reasons
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return version(f"{name}-cpu")
+
+
+def _cpu_flags() -> set[str]:
+    """The instruction sets the kernel reports for the first CPU."""
+    found = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return set(found[1].split()) if found else set()
+
+
+def _locked(lock: Path) -> dict[str, str]:
+    """The pinned versions, with TensorFlow's two packages under the one name."""
+    pins = re.findall(r"^([\w.-]+)==([^\s;\\]+)", lock.read_text(), re.MULTILINE)
+    return {name.removesuffix("-cpu").replace("-", "_"): pin for name, pin in pins}

@@ -1,0 +1,76 @@
+"""Read one section of params.yaml, strictly."""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.shared.errors import StageError
+
+
+class Section(BaseModel):
+    """Base of every stage's `Params`: immutable, no unknown key, no silent conversion."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True
+    )
+
+
+S = TypeVar("S", bound=Section)
+
+
+def load(path: Path, section: str, model: type[S]) -> S:
+    """Return the checked `section` of the YAML file at `path`.
+
+    Raises:
+        StageError: the file cannot be read or parsed, or a key is unknown, missing, of the wrong
+            type or out of range. The one line names `section.key`, the value and what is allowed.
+    """
+    values = read(path).get(section)
+    if not isinstance(values, dict):
+        raise StageError(f"{path}: the section '{section}:' is missing or empty")
+    try:
+        # In JSON mode strict pydantic takes a list for a tuple, and still no "3" or true for a 3.
+        return model.model_validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        lines = [_explain(section, model, problem) for problem in error.errors()]
+        raise StageError(f"{path}: {'; '.join(lines)}") from None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return every section of the YAML file at `path`, unchecked.
+
+    Parsed with DVC's own YAML 1.2 parser, so that both see the same value in `1e-05` or `010`.
+
+    Raises:
+        StageError: the file cannot be read or parsed.
+    """
+    try:
+        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
+        where = " ".join(str(error).split())
+        raise StageError(f"{path} is not valid YAML: {where}") from None
+    except OSError as error:
+        raise StageError(f"{path} cannot be read: {error.strerror}") from None
+    if not isinstance(content, dict):
+        raise StageError(f"{path} holds no sections")
+    return content
+
+
+def _explain(section: str, model: type[Section], problem: Any) -> str:
+    """One pydantic problem as `section.key: what is wrong`."""
+    name = ".".join([section, *map(str, problem["loc"])])
+    message = problem["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    if not problem["loc"]:
+        return f"{section}.{message}"
+    if problem["type"] == "missing":
+        return f"{name} is missing"
+    if problem["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(str(problem["loc"][-1]), model.model_fields, 1, 0.5)
+        hint = f", did you mean {section}.{close[0]}?" if close else ""
+        return f"{name} is not a parameter{hint}"
+    return f"{name} = {json.dumps(problem['input'], default=str)}: {message}"
