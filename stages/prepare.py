@@ -1,0 +1,218 @@
+"""Turn the four IDX files into training, validation and test arrays.
+
+Reads the IDX files, from the first of `prepare.sources` that has them.
+Writes, for each of the three parts, images uint8 (n, height, width, 1) as raw pixels and labels
+uint8 (n,); the normalisation, {"mean": ..., "standard_deviation": ...} of the training pixels on
+the scale 0 to 255; and the class names, a JSON list.
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from stages.preparing import sources
+from stages.shared import artifacts, command
+from stages.shared.errors import StageError
+from stages.shared.params import Section
+
+Text = Annotated[str, Field(min_length=1)]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Params(Section):
+    """The section `prepare` of params.yaml, which explains each key."""
+
+    sources: Annotated[tuple[Text, ...], Field(min_length=1)]
+    sha256: dict[str, Digest | None]
+    class_names: Annotated[tuple[Text, ...], Field(min_length=2, max_length=256)]
+    validation: Annotated[int, Field(ge=1)]
+    limit: Annotated[int, Field(ge=1)] | None
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+    @field_validator("sha256")
+    @classmethod
+    def _names_the_four_files(cls, digests: dict[str, str | None]) -> dict[str, str | None]:
+        if digests.keys() != sources.FILES.keys():
+            raise ValueError(f"should have exactly the keys {', '.join(sources.FILES)}")
+        return digests
+
+    @field_validator("class_names")
+    @classmethod
+    def _differ(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError("should name each class differently")
+        return names
+
+
+def labelled(
+    files: Mapping[str, np.ndarray], part: str, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images (n, height, width, 1) and labels (n,) of `part`, "train" or "t10k".
+
+    Raises:
+        StageError: the counts differ, or a label is not below `classes`.
+    """
+    images, labels = files[f"{part}-images-idx3-ubyte"], files[f"{part}-labels-idx1-ubyte"]
+    if len(images) != len(labels):
+        raise StageError(
+            f"{part}-images-idx3-ubyte holds {len(images):,} images, but {part}-labels-idx1-ubyte"
+            f" {len(labels):,} labels"
+        )
+    if labels.max() >= classes:
+        raise StageError(
+            f"{part}-labels-idx1-ubyte holds the label {labels.max()}, but the {classes}"
+            f" prepare.class_names stand for the labels 0 to {classes - 1}"
+        )
+    return images[..., np.newaxis], labels
+
+
+def require_same_size(train: np.ndarray, test: np.ndarray) -> None:
+    """Raise StageError where the two parts' images differ in height or width."""
+    if train.shape[1:] != test.shape[1:]:
+        raise StageError(
+            f"t10k-images-idx3-ubyte holds images of {test.shape[1]} x {test.shape[2]} pixels, but"
+            f" train-images-idx3-ubyte of {train.shape[1]} x {train.shape[2]}"
+        )
+
+
+def split(
+    labels: np.ndarray, validation: int, limit: int | None, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sorted positions of the training and the validation images, stratified by label.
+
+    `limit` chooses among what `validation` leaves, so it does not change the validation images.
+
+    Raises:
+        StageError: there are not so many images.
+    """
+    left = len(labels) - validation
+    if left < 1:
+        raise StageError(
+            f"prepare.validation = {validation} leaves nothing of {len(labels)} images to train on"
+        )
+    if limit is not None and limit > left:
+        raise StageError(
+            f"prepare.limit = {limit} is more than the {left} training images that"
+            f" prepare.validation leaves"
+        )
+    generator = np.random.default_rng(seed)
+    held_out = draw(labels, validation, generator)
+    rest = np.setdiff1d(np.arange(len(labels)), held_out)
+    if limit is not None:
+        rest = rest[draw(labels[rest], limit, generator)]
+    return rest, held_out
+
+
+def draw(labels: np.ndarray, total: int, generator: np.random.Generator) -> np.ndarray:
+    """Return `total` sorted positions, each label's share of them as in `labels`."""
+    shares = apportion(np.bincount(labels), total)
+    chosen = [
+        generator.choice(np.flatnonzero(labels == label), share, replace=False)
+        for label, share in enumerate(shares)
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def apportion(counts: np.ndarray, total: int) -> np.ndarray:
+    """Return whole shares of `total` in proportion to `counts`, int64, by the largest remainders.
+
+    Of equal remainders the lower label's counts as larger.
+    """
+    shares, remainders = np.divmod(counts * total, counts.sum())
+    shares[np.argsort(-remainders, kind="stable")[: total - shares.sum()]] += 1
+    return shares
+
+
+def require_every_class(labels: np.ndarray, names: Sequence[str], part: str, cause: str) -> None:
+    """Raise StageError, naming the parameter `cause`, where a class has no example in `labels`."""
+    counts = np.bincount(labels, minlength=len(names))
+    if not counts.all():
+        label = int(counts.argmin())
+        raise StageError(
+            f"{cause}: no example of class {label} ({names[label]}) is among the {len(labels)}"
+            f" {part} images"
+        )
+
+
+def choose(labels: np.ndarray, params: Params) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions that `split` gives, once every class is in both parts.
+
+    Raises:
+        StageError: it is not, or there are not so many images. The parameter at fault is named.
+    """
+    names = params.class_names
+    validation_size, limit = f"prepare.validation = {params.validation}", params.limit
+    require_every_class(labels, names, "training", f"prepare.class_names of {len(names)} classes")
+    train, validation = split(labels, params.validation, limit, params.seed)
+    require_every_class(labels[validation], names, "validation", validation_size)
+    train_size = f"prepare.limit = {limit}" if limit else validation_size
+    require_every_class(labels[train], names, "training", train_size)
+    return train, validation
+
+
+def fit_normalisation(images: np.ndarray) -> dict[str, float]:
+    """Return the mean and standard deviation of all pixels, from whole numbers to 6 decimals.
+
+    Raises:
+        StageError: all pixels are the same.
+    """
+    histograms = (np.bincount(image.ravel(), minlength=256) for image in images)
+    counts = sum(histograms, start=np.zeros(256, np.int64)).tolist()
+    pixels = sum(counts)
+    total = sum(value * count for value, count in enumerate(counts))
+    squares = sum(value**2 * count for value, count in enumerate(counts))
+    if pixels * squares == total**2:
+        raise StageError(
+            f"every pixel of the training images is {total // pixels}: nothing to learn"
+        )
+    return {
+        "mean": round(total / pixels, 6),
+        "standard_deviation": round(math.sqrt((pixels * squares - total**2) / pixels**2), 6),
+    }
+
+
+def main(
+    params: Params,
+    *,
+    raw: Path,
+    train_images: Path,
+    train_labels: Path,
+    validation_images: Path,
+    validation_labels: Path,
+    test_images: Path,
+    test_labels: Path,
+    normalisation: Path,
+    class_names: Path,
+) -> None:
+    """Get the files, split the training images, write the arrays."""
+    started = time.perf_counter()
+    files = sources.gather(params.sources, params.sha256, raw)
+    images, labels = labelled(files, "train", len(params.class_names))
+    unseen, unseen_labels = labelled(files, "t10k", len(params.class_names))
+    require_same_size(images, unseen)
+
+    train, validation = choose(labels, params)
+    train_digits = images[train]
+    fitted = fit_normalisation(train_digits)
+
+    artifacts.write_array(train_images, train_digits)
+    artifacts.write_array(train_labels, labels[train])
+    artifacts.write_array(validation_images, images[validation])
+    artifacts.write_array(validation_labels, labels[validation])
+    artifacts.write_array(test_images, unseen)
+    artifacts.write_array(test_labels, unseen_labels)
+    artifacts.write_json(normalisation, fitted)
+    artifacts.write_json(class_names, params.class_names)
+    print(
+        f"prepare: {len(train):,} training, {len(validation):,} validation, {len(unseen):,} test"
+        f" digits in {time.perf_counter() - started:.1f} s"
+    )
+
+
+if __name__ == "__main__":
+    command.run(main, Params)
