@@ -1,0 +1,142 @@
+"""Train the network on the training digits, watched on the validation digits.
+
+Reads:  the training and validation arrays, the normalisation, the lock of the package versions.
+Writes: the model (.keras), its learning curve (CSV, a row an epoch), versions and promise (JSON),
+        metrics (JSON), and backups, which only the run after a killed one reads.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from stages.shared import artifacts, command, numerics
+from stages.shared.params import Section
+from stages.training import backup
+from stages.training.curve import COLUMNS, best_epoch
+
+
+class Params(Section):
+    """The section `train` of params.yaml, where a comment says what each means."""
+
+    filters: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    kernel_size: int = Field(ge=1)
+    dense_units: tuple[Annotated[int, Field(ge=1)], ...]
+    dropout: float = Field(ge=0, lt=1)
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    warmup: float = Field(ge=0, le=1)
+    keep: Literal["last", "best"]
+    patience: int = Field(ge=0)
+    shift: float = Field(ge=0)
+    rotation: float = Field(ge=0, le=180)
+    zoom: float = Field(ge=0, lt=1)
+    seed: int = Field(ge=0, lt=2**31)
+    shards: Literal[1, 2, 4, 8, 16, 32, 64]
+    precision: Literal["float32", "bfloat16"]
+    instruction_set: Literal["portable", "native"]
+    device: Literal["cpu", "gpu"]
+
+    @model_validator(mode="after")
+    def _whole_shards(self) -> Self:
+        if self.batch_size % self.shards:
+            raise ValueError(
+                f"batch_size = {self.batch_size}: should be a multiple of shards = {self.shards}"
+            )
+        return self
+
+
+class Split(NamedTuple):
+    """Images, uint8 (n, height, width, channels), and their labels, uint8 (n,)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def summarise(curve: Sequence[Sequence[float]], keep: str, parameters: int) -> dict[str, Any]:
+    """Return the headline numbers of a training, those of validation at the epoch that was kept."""
+    best = best_epoch(curve)
+    row = dict(zip(COLUMNS, curve[best - 1 if keep == "best" else -1], strict=True))
+    return {
+        "epochs": len(curve),
+        "best_epoch": best,
+        "validation_accuracy": round(row["validation_accuracy"], 6),
+        "validation_loss": round(row["validation_loss"], 6),
+        "parameters": parameters,
+    }
+
+
+def promise(params: Params, doubts: Sequence[str]) -> str:
+    """Return in one sentence what can be expected of the same run elsewhere."""
+    portable = {"precision": "float32", "instruction_set": "portable", "device": "cpu"}
+    given_up = [
+        f"train.{name} is {getattr(params, name)}"
+        for name, value in portable.items()
+        if getattr(params, name) != value
+    ]
+    if reasons := [*given_up, *doubts]:
+        return f"Other machines may compute other bits: {'; '.join(reasons)}."
+    return (
+        "Any x86-64 Linux machine with AVX2 and FMA computes the same bits, on any number of cores."
+    )
+
+
+def sources() -> list[Path]:
+    """Return the code that a training depends on: this file, its parts and what is shared."""
+    here = Path(__file__).parent
+    return [
+        Path(__file__),
+        *sorted(p for d in ("training", "shared") for p in here.glob(f"{d}/*.py")),
+    ]
+
+
+def main(
+    params: Params,
+    *,
+    train_images: Path,
+    train_labels: Path,
+    validation_images: Path,
+    validation_labels: Path,
+    normalisation: Path,
+    lock: Path,
+    backups: Path,
+    model: Path,
+    curve: Path,
+    provenance: Path,
+    metrics: Path,
+) -> None:
+    """Read the splits, train, write the model and what is known about it."""
+    inputs = [train_images, train_labels, validation_images, validation_labels, normalisation]
+    train = Split(artifacts.read_array(train_images), artifacts.read_array(train_labels))
+    validation = Split(
+        artifacts.read_array(validation_images), artifacts.read_array(validation_labels)
+    )
+    promised = promise(params, numerics.doubts(lock))
+    print(f"train: {promised}")
+
+    with backup.alone(backups):
+        numerics.keras(params.device, params.instruction_set)
+        from stages.training import export, fitting
+
+        determinants = {"params": params.model_dump(), "versions": numerics.versions()}
+        folder = backups / backup.key(determinants, [*inputs, *sources()])
+        network, rows = fitting.fit(
+            params, train, validation, artifacts.read_json(normalisation), folder
+        )
+
+        export.write_model(model, network)
+        artifacts.write_csv(
+            curve,
+            ["epoch", *COLUMNS],
+            [[i, *(round(value, 6) for value in row)] for i, row in enumerate(rows, start=1)],
+        )
+        artifacts.write_json(provenance, {"promise": promised, "versions": numerics.versions()})
+        artifacts.write_json(metrics, summarise(rows, params.keep, network.count_params()))
+        backup.remove(folder)
+
+
+if __name__ == "__main__":
+    command.run(main, Params)

@@ -1,0 +1,47 @@
+"""Random changes of the training images: a pure function of the images and a seed."""
+
+import math
+
+import tensorflow as tf
+
+
+def distort(
+    images: tf.Tensor, seed: tf.Tensor, shift: float, rotation: float, zoom: float
+) -> tf.Tensor:
+    """Return each image moved, turned and stretched by amounts of its own, background 0.
+
+    Args:
+        images: (n, height, width, channels) float32.
+        seed: two integers that determine every draw.
+        shift: pixels, at most, in each direction.
+        rotation: degrees, at most, either way.
+        zoom: share by which width and height each grow or shrink, at most.
+
+    Returns:
+        (n, height, width, channels) float32, interpolated bilinearly.
+    """
+    count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
+    draws = tf.random.stateless_uniform([5, count], seed, -1.0, 1.0)
+    angle = draws[0] * (rotation * math.pi / 180)
+    across, down = 1 + draws[1] * zoom, 1 + draws[2] * zoom
+    # The map from a place in the result to its place in the image, about the centre.
+    a, b = tf.cos(angle) * across, tf.sin(angle) * across
+    c, d = -tf.sin(angle) * down, tf.cos(angle) * down
+    x, y = (width - 1) / 2, (height - 1) / 2
+    zero = tf.zeros_like(angle)
+    transforms = tf.stack(
+        [
+            *(a, b, draws[3] * shift + x - a * x - b * y),
+            *(c, d, draws[4] * shift + y - c * x - d * y),
+            *(zero, zero),
+        ],
+        axis=1,
+    )
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=transforms,
+        output_shape=[height, width],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+    )

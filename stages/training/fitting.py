@@ -1,0 +1,118 @@
+"""Put network, data, optimizer and backups together, and train."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import tensorflow as tf
+
+from stages.shared.errors import StageError
+from stages.training import augmentation, batches, network
+from stages.training.curve import is_over
+from stages.training.epochs import Keeper, Lines
+from stages.training.sharded import ShardedModel
+
+if TYPE_CHECKING:
+    from stages.train import Params, Split
+
+
+def fit(
+    params: "Params",
+    train: "Split",
+    validation: "Split",
+    normalisation: dict[str, float],
+    backups: Path,
+) -> tuple[keras.Sequential, Sequence[Sequence[float]]]:
+    """Train, going on from the newest backup in the folder `backups` if there is one.
+
+    Returns:
+        The trained network in float32, and the curve: a row an epoch, columns `curve.COLUMNS`.
+
+    Raises:
+        StageError: fewer images than one batch, or the training diverged.
+    """
+    steps = len(train.images) // params.batch_size
+    if steps == 0:
+        raise StageError(
+            f"train.batch_size = {params.batch_size} is more than the {len(train.images)} training "
+            "images that prepare.validation and prepare.limit leave"
+        )
+    keras.utils.set_random_seed(params.seed)
+    trained = build_network(params, train, normalisation, params.precision)
+    trained.summary()
+    optimizer = build_optimizer(params, steps * params.epochs)
+    optimizer.build(trained.trainable_variables)
+    keeper = Keeper(trained, backups, params.keep, params.epochs, params.patience)
+    finished = keeper.restore(optimizer)
+    if not is_over(keeper.state.curve, params.epochs, params.patience):
+        model = ShardedModel(trained, params.shards, params.seed, distortion(params))
+        model.compile(optimizer, jit_compile=False)
+        start = time.perf_counter()
+        model.fit(
+            batches.shuffled(*train, params.batch_size, params.seed, finished),
+            epochs=params.epochs,
+            initial_epoch=finished,
+            shuffle=False,
+            steps_per_epoch=steps,
+            validation_data=batches.in_order(*validation, params.batch_size),
+            **_progress(keeper),
+        )
+        images = steps * params.batch_size * (len(keeper.state.curve) - finished)
+        _print_cost(images, time.perf_counter() - start)
+    result = build_network(params, train, normalisation, "float32")
+    result.set_weights(keeper.state.kept)
+    return result, keeper.state.curve
+
+
+def build_network(
+    params: "Params", train: "Split", normalisation: dict[str, float], precision: str
+) -> keras.Sequential:
+    """Return the untrained network that `params` describes, for data like `train`."""
+    keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
+    return network.build(
+        train.images.shape[1:],
+        int(train.labels.max()) + 1,
+        normalisation,
+        params.filters,
+        params.kernel_size,
+        params.dense_units,
+        params.dropout,
+    )
+
+
+def build_optimizer(params: "Params", steps: int) -> keras.optimizers.Adam:
+    """Return Adam with a learning rate that rises from 0 over the warm-up, then falls to 0."""
+    warmup = max(round(params.warmup * steps), 1)
+    decay = max(steps - warmup, 1)
+    return keras.optimizers.Adam(
+        keras.optimizers.schedules.CosineDecay(
+            0.0, decay, warmup_target=params.learning_rate, warmup_steps=warmup
+        )
+    )
+
+
+def distortion(params: "Params") -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Return the augmentation that `params` describes, as `augmentation.distort`."""
+    return lambda images, seed: augmentation.distort(
+        images, seed, params.shift, params.rotation, params.zoom
+    )
+
+
+def _progress(keeper: Keeper) -> dict[str, Any]:
+    """A progress bar on a terminal; elsewhere one line an epoch."""
+    if sys.stdout.isatty():
+        return {"callbacks": [keeper], "verbose": 1}
+    return {"callbacks": [keeper, Lines()], "verbose": 0}
+
+
+def _print_cost(images: int, seconds: float) -> None:
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    print(
+        f"train: {images / seconds:,.0f} images/s over {seconds:.1f} s, "
+        f"peak memory {peak / 1e6:,.0f} MB with the mapped data"
+    )

@@ -1,0 +1,106 @@
+"""Training whose result does not depend on how many cores there are."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from stages.training.network import logits
+
+
+class ShardedModel(keras.Model):
+    """Trains a network so that the same bits come out on any number of cores.
+
+    Each batch is cut into a fixed number of shards. The gradients of a shard are an independent
+    branch of the step's graph, computed with one thread an operation; they are summed in a fixed
+    order. How many branches run at a time changes the speed and nothing else. Every random draw
+    is a function of (seed, step, shard).
+
+    The network inside is what gets saved: it knows nothing of this class.
+
+    Args:
+        network: ends with a softmax.
+        shards: a power of two that divides the batch size.
+        seed: of dropout and augmentation.
+        augment: (images float32, seed of two integers) -> images.
+    """
+
+    def __init__(
+        self,
+        network: keras.Sequential,
+        shards: int,
+        seed: int,
+        augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.shards = shards
+        self.seed = seed
+        self.augment = augment
+        self.means = [keras.metrics.Mean(name) for name in ("loss", "accuracy")]
+        self.built = True
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return self.means
+
+    def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """One step of the optimizer on a batch: images uint8, labels uint8."""
+        images, labels = data
+        variables = self.network.trainable_variables
+        step = tf.cast(self.optimizer.iterations, tf.int32)
+
+        @tf.function(reduce_retracing=True)
+        def shard_sums(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> list[tf.Tensor]:
+            images = self.augment(tf.cast(images, tf.float32), seed)
+            loss, correct = _scores(logits(self.network, images, seed), labels)
+            return [loss, correct, *tf.gradients(loss, [v.value for v in variables])]
+
+        seeds = [tf.stack([self.seed, step * self.shards + i]) for i in range(self.shards)]
+        parts = zip(*self._cut(images, labels), seeds, strict=True)
+        sums = _sum_in_order([shard_sums(*part) for part in parts])
+        size = tf.cast(tf.shape(images)[0], tf.float32)
+        self.optimizer.apply([gradient / size for gradient in sums[2:]], variables)
+        return self._report(sums[:2], size)
+
+    def test_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Loss and accuracy on a batch of any size."""
+        images, labels = data
+
+        @tf.function(reduce_retracing=True)
+        def shard_sums(images: tf.Tensor, labels: tf.Tensor) -> list[tf.Tensor]:
+            return _scores(logits(self.network, tf.cast(images, tf.float32), None), labels)
+
+        parts = zip(*self._cut(images, labels), strict=True)
+        sums = _sum_in_order([shard_sums(*part) for part in parts])
+        return self._report(sums, tf.cast(tf.shape(images)[0], tf.float32))
+
+    def _cut(self, *batch: tf.Tensor) -> list[list[tf.Tensor]]:
+        """Cut each tensor of a batch into the shards, alike to within one example."""
+        size = tf.shape(batch[0])[0]
+        bounds = [size * i // self.shards for i in range(self.shards + 1)]
+        spans = list(pairwise(bounds))
+        return [[tensor[first:last] for first, last in spans] for tensor in batch]
+
+    def _report(self, sums: Sequence[tf.Tensor], size: tf.Tensor) -> dict[str, tf.Tensor]:
+        for mean, total in zip(self.means, sums, strict=True):
+            mean.update_state(total / size, sample_weight=size)
+        return {mean.name: mean.result() for mean in self.means}
+
+
+def _scores(logits: tf.Tensor, labels: tf.Tensor) -> list[tf.Tensor]:
+    """Return the sum of the cross-entropies and the number of right answers."""
+    losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    right = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), tf.cast(labels, tf.int32))
+    return [tf.reduce_sum(losses), tf.reduce_sum(tf.cast(right, tf.float32))]
+
+
+def _sum_in_order(parts: Sequence[Sequence[tf.Tensor]]) -> list[Any]:
+    """Sum lists of tensors as a balanced binary tree, so that a half is a sum of its own."""
+    if len(parts) == 1:
+        return list(parts[0])
+    half = len(parts) // 2
+    left, right = _sum_in_order(parts[:half]), _sum_in_order(parts[half:])
+    return [a + b for a, b in zip(left, right, strict=True)]
