@@ -1,0 +1,138 @@
+"""The project in a folder of its own, with small digits and small parameters, for real runs."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from tests import digits
+
+REPOSITORY = Path(__file__).parents[1]
+SMALL: dict[str, dict[str, Any]] = {
+    "prepare": {"validation": 64, "sources": ["artifacts/raw"]},
+    "train": {
+        "filters": [4],
+        "dense_units": [8],
+        "epochs": 2,
+        "batch_size": 32,
+        "learning_rate": 0.02,
+        "shards": 4,
+    },
+}
+
+
+def read_yaml(path: Path) -> Any:
+    return YAML(typ="safe").load(path.read_text())
+
+
+def parameters(**changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the project's parameters, made small, with `changes` by section."""
+    sections = read_yaml(REPOSITORY / "params.yaml")
+    return {
+        name: values | SMALL.get(name, {}) | changes.get(name, {})
+        for name, values in sections.items()
+    }
+
+
+def command(stage: str) -> list[str]:
+    """Return the command of `stage` in dvc.yaml, run by this Python."""
+    words = shlex.split(read_yaml(REPOSITORY / "dvc.yaml")["stages"][stage]["cmd"])
+    return [sys.executable, *words[1:]]
+
+
+def prepare_folder(folder: Path, params: Any = None) -> None:
+    """Write params.yaml, all of it if `params` is a text, and the lock into `folder`."""
+    text = params if isinstance(params, str) else json.dumps(params or parameters())
+    (folder / "params.yaml").write_text(text)
+    shutil.copy(REPOSITORY / "requirements.lock", folder)
+
+
+def run_stage(
+    folder: Path, stage: str, params: Any = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run one stage by hand in `folder`, with dvc.yaml's command."""
+    prepare_folder(folder, params)
+    return run(command(stage), folder, PYTHONPATH=str(REPOSITORY), **environment)
+
+
+def run(
+    words: list[str], folder: Path, timeout: float = 600, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program in `folder`; what it prints is captured."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        words,
+        cwd=folder,
+        env=os.environ | {"PATH": path} | environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def check(words: list[str], folder: Path, **environment: str) -> str:
+    """Run a program that must succeed; return its standard output."""
+    done = run(words, folder, **environment)
+    assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+class Project:
+    """A clone of the project's present files, small, committed, with the digits beside it."""
+
+    def __init__(self, folder: Path, **changes: dict[str, Any]) -> None:
+        self.folder = folder
+        self.environment = {"DVC_SITE_CACHE_DIR": str(folder.parent / f"{folder.name}-site")}
+        names = check(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"], REPOSITORY
+        ).splitlines()
+        for name in names:
+            if (REPOSITORY / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(REPOSITORY / name, folder / name)
+        for name in ("dvc.lock", "metrics/train.json", "metrics/evaluate.json"):
+            (folder / name).unlink(missing_ok=True)
+        contents = digits.files()
+        digits.write(folder / "artifacts/raw", contents)
+        self.sections = parameters(**changes)
+        self.sections["prepare"]["sha256"] = digits.digests(contents)
+        self.write_params()
+        self.git("init", "-q")
+        self.commit("start")
+
+    def write_params(self) -> None:
+        with (self.folder / "params.yaml").open("w") as file:
+            YAML().dump(self.sections, file)
+
+    def set(self, section: str, key: str, value: Any) -> None:
+        self.sections[section][key] = value
+        self.write_params()
+
+    def git(self, *words: str) -> str:
+        name = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+        return check(["git", *name, *words], self.folder)
+
+    def commit(self, message: str) -> None:
+        self.git("add", ".")
+        self.git("commit", "-q", "-m", message)
+
+    def dvc(self, *words: str, **environment: str) -> str:
+        """Run dvc, which must succeed; return what it printed."""
+        return check(["dvc", *words], self.folder, **self.environment, **environment)
+
+    def repro(self, *words: str, **environment: str) -> list[str]:
+        """Run `dvc repro`; return the stages that ran (not those taken from the cache)."""
+        printed = self.dvc("repro", *words, **environment)
+        lines = printed.splitlines()
+        return [line.split("'")[1] for line in lines if line.startswith("Running stage '")]
+
+    @property
+    def lock(self) -> str:
+        return (self.folder / "dvc.lock").read_text()

@@ -1,0 +1,303 @@
+"""The evaluate stage: scores against hand-computed ones, the same bits, and what it refuses."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages import evaluate
+from stages.shared import artifacts, numerics
+from stages.shared.errors import StageError
+from tests import digits
+from tests.project import REPOSITORY
+
+keras = numerics.keras()
+
+INPUTS = {
+    "model": "model.keras",
+    "test_images": "test-images.npy",
+    "test_labels": "test-labels.npy",
+    "class_names": "class-names.json",
+}
+OUTPUTS = {
+    "predictions": "predictions.csv",
+    "probabilities": "probabilities.npy",
+    "per_class": "per-class.csv",
+    "calibration": "calibration.csv",
+    "metrics": "evaluate.json",
+}
+PARAMS = evaluate.Params(calibration_bins=15)
+
+
+def network(classes: int = 10, side: int = 28, last: str = "softmax") -> Any:
+    return keras.Sequential(
+        [
+            keras.layers.Input((side, side, 1)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.AveragePooling2D(4),
+            keras.layers.Flatten(),
+            keras.layers.Dense(classes, activation=last),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that has learned the synthetic digits in a hurry, so that it is sometimes wrong."""
+    keras.utils.set_random_seed(1)
+    model = network()
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", jit_compile=False)
+    images, labels = digits.make(500)
+    model.fit(images[..., None], labels, epochs=3, verbose=0)
+    path = tmp_path_factory.mktemp("trained") / "model.keras"
+    model.save(path)
+    return path
+
+
+def write_inputs(folder: Path, model: Path, count: int = 260) -> None:
+    (folder / "model.keras").write_bytes(model.read_bytes())
+    images, labels = digits.make(count, seed=7)
+    artifacts.write_array(folder / "test-images.npy", images[..., None])
+    artifacts.write_array(folder / "test-labels.npy", labels)
+    artifacts.write_json(folder / "class-names.json", [f"digit {i}" for i in range(10)])
+    (folder / "params.yaml").write_text("evaluate: {calibration_bins: 15}")
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, trained: Path) -> Path:
+    write_inputs(tmp_path, trained)
+    return tmp_path
+
+
+def score(folder: Path) -> None:
+    evaluate.main(PARAMS, **{name: folder / file for name, file in (INPUTS | OUTPUTS).items()})
+
+
+def run(folder: Path, cores: int | None = None) -> subprocess.CompletedProcess[str]:
+    paths = [(f"--{name.replace('_', '-')}", file) for name, file in (INPUTS | OUTPUTS).items()]
+    words = [sys.executable, "-m", "stages.evaluate", *(word for pair in paths for word in pair)]
+    return subprocess.run(
+        [*(("taskset", "-c", "0") if cores == 1 else ()), *words],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
+    """The folder of one evaluation, by the real command."""
+    folder = tmp_path_factory.mktemp("results")
+    write_inputs(folder, trained)
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("evaluate: ")
+    assert "images/s" in done.stdout
+    return folder
+
+
+def test_one_core_gives_the_same_bytes_as_all(results: Path, inputs: Path) -> None:
+    assert run(inputs, cores=1).returncode == 0
+    for name in OUTPUTS.values():
+        assert (inputs / name).read_bytes() == (results / name).read_bytes(), name
+
+
+def test_files_agree_with_each_other_and_with_plain_keras(results: Path) -> None:
+    labels = np.load(results / "test-labels.npy")
+    probabilities = np.load(results / "probabilities.npy")
+    assert probabilities.dtype == np.float32
+    assert probabilities.shape == (260, 10)
+    plain = keras.models.load_model(results / "model.keras")
+    images = np.load(results / "test-images.npy")
+    np.testing.assert_allclose(plain.predict(images, verbose=0), probabilities, atol=1e-6)
+
+    rows = artifacts.read_csv(results / "predictions.csv")
+    assert [int(row["actual"]) for row in rows] == labels.tolist()
+    predicted = np.array([int(row["predicted"]) for row in rows])
+    assert (predicted == probabilities.argmax(axis=1)).all()
+
+    metrics = artifacts.read_json(results / "evaluate.json")
+    assert metrics["errors"] == (predicted != labels).sum() > 0
+    assert metrics["accuracy"] == round((predicted == labels).mean(), 6)
+    classes = artifacts.read_csv(results / "per-class.csv")
+    assert [row["class"] for row in classes] == [f"digit {i}" for i in range(10)]
+    assert sum(int(row["count"]) for row in classes) == 260
+    bins = artifacts.read_csv(results / "calibration.csv")
+    assert sum(int(row["count"]) for row in bins) == 260
+
+
+def test_metrics_are_few_flat_and_rounded(results: Path) -> None:
+    metrics = artifacts.read_json(results / "evaluate.json")
+    expected = {"accuracy", "accuracy_low", "accuracy_high", "errors", "loss", "macro_f1"}
+    assert set(metrics) == expected | {"calibration_error"}
+    assert isinstance(metrics["errors"], int)
+    assert all(round(value, 6) == value for value in metrics.values())
+
+
+def test_a_trained_model_beats_chance(results: Path) -> None:
+    assert artifacts.read_json(results / "evaluate.json")["accuracy_low"] > 0.3, "chance is 0.1"
+
+
+def test_nothing_is_compiled_for_this_cpu(trained: Path) -> None:
+    assert evaluate.load(keras, trained, (28, 28, 1), 10).jit_compile is False
+
+
+@pytest.mark.parametrize(
+    ("right", "total", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_interval_is_the_published_one(
+    right: int, total: int, low: float, high: float
+) -> None:
+    """R. G. Newcombe, Statistics in Medicine 17 (1998), 857-872, table I, method 3."""
+    found = evaluate.wilson(np.array(right), np.array(total))
+    np.testing.assert_allclose(found, (low, high), atol=5e-5)
+
+
+@given(st.integers(0, 10_000), st.integers(0, 10_000))
+def test_wilson_interval_holds_the_share(right: int, wrong: int) -> None:
+    low, high = evaluate.wilson(np.array(right), np.array(right + wrong))
+    assert -1e-12 <= low < high <= 1 + 1e-12
+    if right + wrong:
+        assert low - 1e-12 <= right / (right + wrong) <= high + 1e-12
+
+
+def test_calibration_error_by_hand() -> None:
+    """Two bins: (0.5, 1] holds 0.9 right, 0.9 wrong, 0.6 right; (0, 0.5] holds 0.4 wrong."""
+    probabilities = np.array(
+        [[0.9, 0.1, 0.0], [0.9, 0.1, 0.0], [0.4, 0.6, 0.0], [0.4, 0.3, 0.3]], np.float32
+    )
+    bins = evaluate.by_confidence(probabilities, np.array([0, 1, 1, 2]), bins=2)
+    np.testing.assert_array_equal(bins["count"], [1, 3])
+    np.testing.assert_allclose(bins["confidence"], [0.4, 0.8], atol=1e-6)
+    np.testing.assert_allclose(bins["accuracy"], [0, 2 / 3])
+    assert evaluate.calibration_error(bins) == pytest.approx(0.25 * 0.4 + 0.75 * (0.8 - 2 / 3))
+
+
+def test_a_bin_holds_its_upper_end_and_empty_bins_are_left_out() -> None:
+    probabilities = np.array([[0.5, 0.5], [1.0, 0.0], [0.75, 0.25]], np.float32)
+    bins = evaluate.by_confidence(probabilities, np.zeros(3, int), bins=4)
+    np.testing.assert_array_equal(bins["low"], [0.25, 0.5, 0.75])
+    np.testing.assert_array_equal(bins["high"], [0.5, 0.75, 1.0])
+    np.testing.assert_array_equal(bins["count"], [1, 1, 1])
+
+
+def test_scores_by_class_by_hand() -> None:
+    """Class 0: 2 of 3 found, 2 of 3 so called. Class 1: 1 of 2, 1 of 2. Class 2: never called."""
+    labels, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 0, 3])
+    scores = evaluate.by_class(labels, predicted, ["a", "b", "c", "never there"])
+    np.testing.assert_allclose(scores["recall"], [2 / 3, 1 / 2, 0, 0])
+    np.testing.assert_allclose(scores["precision"], [2 / 3, 1 / 2, 0, 0])
+    np.testing.assert_allclose(scores["f1"], [2 / 3, 1 / 2, 0, 0])
+    np.testing.assert_array_equal(scores["count"], [3, 2, 1, 0])
+
+
+def test_f1_is_the_harmonic_mean_and_macro_f1_the_plain_mean_of_it() -> None:
+    labels, predicted = np.array([0, 0, 0, 0, 1, 1]), np.array([0, 1, 1, 1, 1, 1])
+    scores = evaluate.by_class(labels, predicted, ["a", "b"])
+    harmonic = [2 / (1 / p + 1 / r) for p, r in ((1, 1 / 4), (2 / 5, 1))]
+    np.testing.assert_allclose(scores["f1"], harmonic)
+    one_hot = np.eye(2, dtype=np.float32)[predicted]
+    bins = evaluate.by_confidence(one_hot, labels, 10)
+    found = evaluate.summary(one_hot, labels, scores, bins)
+    assert found["macro_f1"] == round(sum(harmonic) / 2, 6)
+    assert (found["accuracy"], found["errors"], found["calibration_error"]) == (0.5, 3, 0.5)
+
+
+def test_cross_entropy_by_hand_and_finite_for_a_certain_mistake() -> None:
+    probabilities = np.array([[0.5, 0.5], [0.25, 0.75]], np.float32)
+    expected = (math.log(2) + math.log(4)) / 2
+    assert evaluate.cross_entropy(probabilities, np.array([0, 0])) == pytest.approx(expected, 1e-6)
+    certain = np.array([[1.0, 0.0]], np.float32)
+    assert evaluate.cross_entropy(certain, np.array([0])) == 0
+    assert 80 < evaluate.cross_entropy(certain, np.array([1])) < 90
+
+
+@pytest.mark.parametrize(
+    ("model", "complaint"),
+    [
+        (lambda: network(classes=9), r"into \(9,\), but .* there are 10 class names"),
+        (lambda: network(side=32), r"turns \(32, 32, 1\) into"),
+        (lambda: network(last="linear"), "not probabilities"),
+    ],
+)
+def test_another_kind_of_model_is_refused(inputs: Path, model: Any, complaint: str) -> None:
+    model().save(inputs / "model.keras")
+    with pytest.raises(StageError, match=complaint):
+        score(inputs)
+    assert not any((inputs / name).exists() for name in OUTPUTS.values())
+
+
+@pytest.mark.parametrize("keep", [0, 100, -100])
+def test_a_damaged_model_is_refused(inputs: Path, keep: int) -> None:
+    path = inputs / "model.keras"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(StageError, match=r"model\.keras is not a model that Keras can open"):
+        score(inputs)
+
+
+def test_a_model_that_carries_code_is_refused(inputs: Path) -> None:
+    code = keras.layers.Lambda(lambda x: x)
+    keras.Sequential([keras.layers.Input((28, 28, 1)), code]).save(inputs / "model.keras")
+    with pytest.raises(StageError, match="is not a model that Keras can open"):
+        score(inputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("test-labels.npy", np.full(260, 10, np.uint8), "a test label is 10, but there are 10"),
+        ("test-labels.npy", np.zeros(259, np.uint8), "260 test images, but labels uint8 (259,)"),
+        ("test-labels.npy", "no array", "test-labels.npy is not a whole .npy file"),
+        ("test-labels.npy", None, "No such file or directory: 'test-labels.npy'"),
+        ("test-images.npy", np.zeros((260, 784), np.uint8), "test images are uint8 (260, 784)"),
+        ("class-names.json", '["zero", 1]', "class names are not a list of texts"),
+        ("class-names.json", "[", "class-names.json is not JSON"),
+        ("params.yaml", "evaluate: {calibration_bins: 1}", "calibration_bins = 1: should be"),
+        ("params.yaml", "evaluate: {calibration_bin: 15}", "mean evaluate.calibration_bins?"),
+    ],
+)
+def test_bad_input_is_one_line(inputs: Path, name: str, content: Any, complaint: str) -> None:
+    (inputs / name).unlink()
+    if isinstance(content, np.ndarray):
+        artifacts.write_array(inputs / name, content)
+    elif content is not None:
+        (inputs / name).write_text(content)
+    done = run(inputs)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert complaint in done.stderr
+    assert not any((inputs / name).exists() for name in OUTPUTS.values())
+
+
+def test_no_test_image_is_refused() -> None:
+    with pytest.raises(StageError, match="no test image"):
+        evaluate.check(np.zeros((0, 28, 28, 1), np.uint8), np.zeros(0, np.uint8), ["a", "b"])
+
+
+def test_missing_options_are_a_usage_error() -> None:
+    words = [sys.executable, "-m", "stages.evaluate"]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: python -m stages.evaluate")
+
+
+def test_params_are_bounded() -> None:
+    for bins in (1, 101, 2.5, "15"):
+        with pytest.raises(ValueError, match="calibration_bins"):
+            evaluate.Params.model_validate_json(json.dumps({"calibration_bins": bins}))

@@ -1,0 +1,216 @@
+"""The pipeline as DVC runs it: its contract with the code, and what reruns when."""
+
+import ast
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages import evaluate, prepare, report, train
+from tests.project import REPOSITORY, Project, read_yaml, run
+
+STAGES = {"prepare": prepare, "train": train, "evaluate": evaluate, "report": report}
+PIPELINE: dict[str, Any] = read_yaml(REPOSITORY / "dvc.yaml")
+# Not results: what a rerun finds again, and params.yaml, which DVC tracks by key.
+SCRATCH = {"artifacts/raw", "artifacts/backups", "params.yaml"}
+
+
+def outs(stage: str) -> set[str]:
+    declared = PIPELINE["stages"][stage]
+    items = [*declared["outs"], *declared.get("metrics", [])]
+    return {item if isinstance(item, str) else next(iter(item)) for item in items}
+
+
+def imported_files(file: Path) -> set[str]:
+    """The project's own files that `file` imports, directly or not, and itself."""
+    found, waiting = set(), {file}
+    while waiting:
+        found.add(current := waiting.pop())
+        for node in ast.walk(ast.parse(current.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stages"):
+                names = [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
+                paths = {REPOSITORY / f"{name.replace('.', '/')}.py" for name in names}
+                waiting |= {path for path in paths if path.is_file()} - found
+    return {str(path.relative_to(REPOSITORY)) for path in found}
+
+
+def test_every_stage_is_a_file_and_a_section() -> None:
+    files = {path.stem for path in (REPOSITORY / "stages").glob("*.py")} - {"__init__"}
+    assert set(PIPELINE["stages"]) == files == set(STAGES)
+    assert set(read_yaml(REPOSITORY / "params.yaml")) == files
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_knob_is_in_params_yaml(stage: str) -> None:
+    section = read_yaml(REPOSITORY / "params.yaml")[stage]
+    assert set(section) == set(STAGES[stage].Params.model_fields)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_path_of_a_command_is_declared(stage: str) -> None:
+    words = shlex.split(PIPELINE["stages"][stage]["cmd"])
+    assert words[:3] == ["python", "-m", f"stages.{stage}"]
+    paths = set(words[4::2])
+    declared = set(PIPELINE["stages"][stage]["deps"]) | outs(stage)
+    assert paths - declared <= SCRATCH
+    assert outs(stage) <= paths, "an output that the command does not name"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_file_a_stage_imports_is_a_dependency(stage: str) -> None:
+    needed = imported_files(REPOSITORY / f"stages/{stage}.py")
+    deps = [Path(dep) for dep in PIPELINE["stages"][stage]["deps"]]
+    missing = {file for file in needed if not any(Path(file).is_relative_to(dep) for dep in deps)}
+    assert not missing
+    code = {str(dep) for dep in deps if dep.parts[0] == "stages"}
+    unneeded = {dep for dep in code if not any(Path(file).is_relative_to(dep) for file in needed)}
+    assert not unneeded
+
+
+def test_no_stage_imports_another() -> None:
+    for stage in STAGES:
+        others = {f"stages/{other}.py" for other in STAGES} - {f"stages/{stage}.py"}
+        assert not imported_files(REPOSITORY / f"stages/{stage}.py") & others
+    for file in (REPOSITORY / "stages/shared").glob("*.py"):
+        own = imported_files(file)
+        assert all(name.startswith("stages/shared/") for name in own), file
+
+
+def test_nothing_before_evaluate_reads_the_test_digits() -> None:
+    tests_digits = {"artifacts/prepared/test-images.npy", "artifacts/prepared/test-labels.npy"}
+    assert not tests_digits & set(PIPELINE["stages"]["train"]["deps"])
+    assert tests_digits <= set(PIPELINE["stages"]["evaluate"]["deps"])
+
+
+def test_the_outputs_are_cached_and_the_metrics_kept_in_git() -> None:
+    for stage in PIPELINE["stages"].values():
+        assert all(isinstance(out, str) for out in stage["outs"]), "an option on a plain output"
+        for metric in stage.get("metrics", []):
+            assert list(metric.values()) == [{"cache": False}]
+
+
+def test_the_committed_metrics_are_few_plain_numbers() -> None:
+    for file in (REPOSITORY / "metrics").glob("*.json"):
+        numbers = json.loads(file.read_text())
+        assert 1 <= len(numbers) <= 8
+        assert all(type(number) in (int, float) for number in numbers.values())
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A small project that has run once and is committed."""
+    project = Project(tmp_path_factory.mktemp("pipeline") / "project")
+    assert project.repro() == list(STAGES)
+    project.commit("first run")
+    return project
+
+
+def test_a_run_leaves_nothing_for_git_but_lock_and_metrics(project: Project) -> None:
+    changed = project.git("show", "--name-only", "--format=", "HEAD").split()
+    assert set(changed) == {"dvc.lock", "metrics/train.json", "metrics/evaluate.json"}
+
+
+def test_a_second_run_does_nothing(project: Project) -> None:
+    assert "up to date" in project.dvc("repro")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "expected"),
+    [
+        ("report", "dpi", 72, ["report"]),
+        ("evaluate", "calibration_bins", 5, ["evaluate", "report"]),
+        ("train", "epochs", 1, ["train", "evaluate", "report"]),
+        ("prepare", "validation", 80, ["prepare", "train", "evaluate", "report"]),
+        ("prepare", "class_names", list("abcdefghij"), ["prepare", "evaluate", "report"]),
+    ],
+)
+def test_an_edited_parameter_reruns_its_stage_and_what_follows_and_back_nothing(
+    project: Project, section: str, key: str, value: Any, expected: list[str]
+) -> None:
+    lock, before = project.lock, project.sections[section][key]
+    project.set(section, key, value)
+    assert project.repro() == expected
+    project.set(section, key, before)
+    assert project.repro() == [], "the run-cache should give everything back"
+    assert project.lock == lock
+
+
+SOURCES = sorted(
+    str(path.relative_to(REPOSITORY))
+    for path in (REPOSITORY / "stages").rglob("*")
+    if path.suffix in (".py", ".html", ".js", ".mplstyle") and "views" not in path.parts
+)
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if not name.endswith("__init__.py")])
+def test_an_edited_source_file_makes_just_its_stages_stale(project: Project, name: str) -> None:
+    file = project.folder / name
+    text = file.read_text()
+    file.write_text(text + "\n")
+    stale = json.loads(project.dvc("status", "--json"))
+    file.write_text(text)
+    users = {
+        stage
+        for stage in STAGES
+        if any(Path(name).is_relative_to(dep) for dep in PIPELINE["stages"][stage]["deps"])
+    }
+    assert set(stale) == users != set()
+    assert json.loads(project.dvc("status", "--json")) == {}
+
+
+def test_a_comment_in_the_code_reruns_its_stage_and_nothing_after(project: Project) -> None:
+    file = project.folder / "stages/training/curve.py"
+    text = file.read_text()
+    file.write_text(text + "# a comment\n")
+    assert project.repro() == ["train"], "the same outputs leave the later stages alone"
+    file.write_text(text)
+    assert project.repro() == []
+
+
+def test_dvc_says_what_an_edit_changed(project: Project) -> None:
+    project.set("train", "epochs", 1)
+    project.repro()
+    metrics = json.loads(project.dvc("metrics", "diff", "--json"))
+    params = json.loads(project.dvc("params", "diff", "--json"))
+    plots = project.dvc("plots", "diff", "-o", str(project.folder.parent / "plots"))
+    project.set("train", "epochs", 2)
+    project.repro()
+    assert params == {"params.yaml": {"train.epochs": {"old": 2, "new": 1, "diff": -1}}}
+    assert metrics["metrics/train.json"]["epochs"] == {"old": 2, "new": 1, "diff": -1}
+    page = Path(plots.strip().removeprefix("file://")).read_text()
+    for plot in PIPELINE["plots"]:
+        name = plot if isinstance(plot, str) else next(iter(plot))
+        assert re.sub(r"[ /]", "_", name) in page
+
+
+def test_an_experiment_takes_a_small_learning_rate_from_the_command_line(project: Project) -> None:
+    project.dvc("exp", "run", "-S", "train.learning_rate=0.00001", "-S", "train.epochs=1")
+    assert "1e-05" in (project.folder / "params.yaml").read_text()
+    table = project.dvc("exp", "show", "--csv")
+    assert "1e-05" in table
+    project.git("checkout", "-q", ".")
+    project.sections = read_yaml(project.folder / "params.yaml")
+    assert project.repro() == []
+
+
+def test_a_failed_run_loses_nothing(project: Project) -> None:
+    project.set("train", "learning_rate", 1e30)
+    failed = run(["dvc", "repro"], project.folder, **project.environment)
+    project.set("train", "learning_rate", 0.02)
+    assert failed.returncode != 0
+    assert "dvc checkout && git checkout metrics" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    project.dvc("checkout")
+    project.git("checkout", "metrics")
+    assert json.loads(project.dvc("status", "--json")) == {}
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_another_clone_elsewhere_gives_the_same_lock(project: Project, tmp_path: Path) -> None:
+    other = Project(tmp_path / "another place" / "clone")
+    other.repro(HOME=str(tmp_path), TZ="Asia/Tokyo", PYTHONHASHSEED="3")
+    assert other.lock == project.lock
+    assert other.git("status", "--porcelain").split() == ["??", "dvc.lock", "??", "metrics/"]

@@ -1,0 +1,433 @@
+"""The train stage: what it learns, the same bits, going on after a kill, and what it refuses."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.shared import artifacts, numerics
+from stages.shared.errors import StageError
+from stages.train import Params, Split, promise, summarise
+from stages.training import backup
+from stages.training.curve import best_epoch, is_over
+from tests import digits
+from tests.project import REPOSITORY, command, parameters, prepare_folder, run, run_stage
+
+keras = numerics.keras()
+
+import tensorflow as tf  # noqa: E402
+
+from stages.training import augmentation, batches, fitting, network  # noqa: E402
+from stages.training.sharded import ShardedModel  # noqa: E402
+
+OUTPUTS = ("model.keras", "curve.csv", "provenance.json")
+NORMALISATION = {"mean": 40.0, "standard_deviation": 50.0}
+
+
+def small(**changes: Any) -> Params:
+    return Params.model_validate_json(json.dumps(parameters(train=changes)["train"]))
+
+
+def digits_split(count: int = 300, seed: int = 0) -> Split:
+    images, labels = digits.make(count, seed)
+    return Split(images[..., np.newaxis], labels)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with small prepared arrays, ready for the stage."""
+    prepared = tmp_path / "artifacts/prepared"
+    for name, seed in (("train", 0), ("validation", 1)):
+        split = digits_split(seed=seed)
+        artifacts.write_array(prepared / f"{name}-images.npy", split.images)
+        artifacts.write_array(prepared / f"{name}-labels.npy", split.labels)
+    artifacts.write_json(prepared / "normalisation.json", NORMALISATION)
+    return tmp_path
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    written = {name: (folder / "artifacts/model" / name).read_bytes() for name in OUTPUTS}
+    return written | {"metrics": (folder / "metrics/train.json").read_bytes()}
+
+
+def test_the_network_turns_raw_pixels_into_probabilities() -> None:
+    model = fitting.build_network(small(), digits_split(), NORMALISATION, "float32")
+    answers = model.predict(digits_split(7).images, verbose=0)
+    assert answers.shape == (7, 10)
+    assert answers.dtype == np.float32
+    np.testing.assert_allclose(answers.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_an_untrained_network_is_as_unsure_as_chance() -> None:
+    keras.utils.set_random_seed(1)
+    model = fitting.build_network(small(), digits_split(), NORMALISATION, "float32")
+    split = digits_split(200)
+    answers = model.predict(split.images, verbose=0)
+    loss = -np.log(answers[np.arange(200), split.labels]).mean()
+    assert abs(loss - np.log(10)) < 1, f"chance is {np.log(10):.2f}, this is {loss:.2f}"
+
+
+def test_the_network_can_learn_ten_digits_by_heart(tmp_path: Path) -> None:
+    ten = digits_split(10)
+    params = small(
+        dense_units=[64], epochs=60, batch_size=10, shards=1, shift=0, rotation=0, zoom=0
+    )
+    _, curve = fitting.fit(params, ten, ten, NORMALISATION, tmp_path)
+    assert curve[-1][3] == 1.0, "ten digits seen sixty times should be known"
+
+
+def test_a_step_equals_stock_keras_up_to_rounding() -> None:
+    split = digits_split(64)
+    weights = []
+    for shards in (0, 1, 4):
+        keras.utils.set_random_seed(3)
+        net = fitting.build_network(small(), split, NORMALISATION, "float32")
+        if shards:
+            model = ShardedModel(net, shards, 1, lambda images, seed: images)
+            model.compile(keras.optimizers.SGD(0.1))
+        else:
+            model = net
+            model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+        model.fit(split.images, split.labels, batch_size=64, shuffle=False, verbose=0)
+        weights.append(np.concatenate([w.ravel() for w in net.get_weights()]))
+    np.testing.assert_allclose(weights[1], weights[0], atol=1e-5)
+    np.testing.assert_allclose(weights[2], weights[0], atol=1e-5)
+
+
+def test_validation_counts_every_image_once() -> None:
+    split = digits_split(45)  # no multiple of the shards, nor of the batch
+    net = fitting.build_network(small(), split, NORMALISATION, "float32")
+    model = ShardedModel(net, 4, 1, lambda images, seed: images)
+    model.compile()
+    loss, accuracy = model.evaluate(*split, batch_size=20, verbose=0)
+    answers = net.predict(split.images, verbose=0)
+    assert accuracy == pytest.approx((answers.argmax(1) == split.labels).mean(), abs=1e-6)
+    assert loss == pytest.approx(-np.log(answers[np.arange(45), split.labels]).mean(), abs=1e-5)
+
+
+def test_dropout_is_a_function_of_the_seed_alone() -> None:
+    net = fitting.build_network(small(dropout=0.5), digits_split(), NORMALISATION, "float32")
+    images = digits_split(20).images.astype(np.float32)
+
+    def draw(*seed: int) -> np.ndarray:
+        return network.logits(net, images, tf.constant(seed)).numpy()
+
+    np.testing.assert_array_equal(draw(1, 2), draw(1, 2))
+    assert (draw(1, 2) != draw(1, 3)).any()
+    np.testing.assert_allclose(
+        tf.nn.softmax(network.logits(net, images, None)), net(images), atol=1e-6
+    )
+
+
+def test_augmentation_of_nothing_changes_nothing() -> None:
+    images = digits_split(8).images.astype(np.float32)
+    same = augmentation.distort(tf.constant(images), tf.constant([1, 2]), 0.0, 0.0, 0.0)
+    np.testing.assert_allclose(same, images, atol=1e-3)
+
+
+@pytest.mark.parametrize(("shift", "rotation", "zoom"), [(2, 0, 0), (0, 10, 0), (0, 0, 0.1)])
+def test_augmentation_moves_each_image_by_an_amount_of_its_own(
+    shift: float, rotation: float, zoom: float
+) -> None:
+    cross = np.zeros((50, 28, 28, 1), np.float32)
+    cross[:, 13:15, 4:24], cross[:, 4:24, 13:15] = 255, 255
+    moved = augmentation.distort(tf.constant(cross), tf.constant([1, 2]), shift, rotation, zoom)
+    assert len(np.unique(np.asarray(moved), axis=0)) == 50
+    gained = np.asarray(moved).sum() / cross.sum()
+    assert 0.9 < gained < 1.1, "a cross in the middle should stay in the picture"
+
+
+def test_shift_moves_by_at_most_so_many_pixels() -> None:
+    dot = np.zeros((500, 29, 29, 1), np.float32)
+    dot[:, 14, 14] = 1
+    moved = augmentation.distort(tf.constant(dot), tf.constant([5, 6]), 2.0, 0.0, 0.0).numpy()
+    rows = (moved * np.arange(29)[:, None, None]).sum((1, 2, 3)) - 14
+    assert np.abs(rows).max() <= 2
+    assert rows.min() < -1.8, "and so many are reached"
+    assert rows.max() > 1.8
+
+
+def test_every_epoch_shows_each_digit_once_in_an_order_of_its_own() -> None:
+    images = np.arange(40, dtype=np.uint8).reshape(40, 1, 1, 1)
+    labels = np.arange(40, dtype=np.uint8)
+
+    def order(first_epoch: int) -> list[list[int]]:
+        stream = batches.shuffled(images, labels, 10, seed=1, first_epoch=first_epoch)
+        taken = [batch_labels.numpy() for _, batch_labels in stream.take(8)]
+        return [sorted(np.concatenate(taken[:4])), *map(list, taken)]
+
+    assert order(0)[0] == list(range(40))
+    assert order(0)[1:5] != order(0)[5:9], "two epochs in the same order"
+    assert order(1)[1:5] == order(0)[5:9], "an epoch's order should not depend on the start"
+
+
+def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
+    optimizer = fitting.build_optimizer(small(warmup=0.1, learning_rate=0.5), steps=100)
+    rates = [float(optimizer._learning_rate(step)) for step in range(101)]
+    assert rates[0] == 0
+    assert max(rates) == pytest.approx(0.5)
+    assert rates.index(max(rates)) == 10
+    assert rates[100] == pytest.approx(0, abs=1e-6)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_validation_takes_every_digit_once_and_in_order() -> None:
+    images, labels = np.zeros((25, 1, 1, 1), np.uint8), np.arange(25, dtype=np.uint8)
+    stream = [batch_labels.numpy() for _, batch_labels in batches.in_order(images, labels, 10)]
+    assert [len(batch) for batch in stream] == [10, 10, 5]
+    assert np.concatenate(stream).tolist() == labels.tolist()
+
+
+def row(validation_loss: float) -> list[float]:
+    return [0.1, 0.9, validation_loss, 1 - validation_loss]
+
+
+def test_the_metrics_are_those_of_the_epoch_that_was_kept() -> None:
+    curve = [row(0.3), row(0.1), row(0.2)]
+    assert best_epoch(curve) == 2
+    assert summarise(curve, "last", 5)["validation_loss"] == 0.2
+    assert summarise(curve, "best", 5)["validation_loss"] == 0.1
+    assert summarise(curve, "best", 5) == {
+        "epochs": 3,
+        "best_epoch": 2,
+        "validation_loss": 0.1,
+        "validation_accuracy": 0.9,
+        "parameters": 5,
+    }
+
+
+def test_training_stops_when_patience_runs_out_or_the_epochs_are_done() -> None:
+    curve = [row(0.3), row(0.1), row(0.2), row(0.2)]
+    assert not is_over([], epochs=9, patience=1)
+    assert not is_over(curve, epochs=9, patience=0)
+    assert not is_over(curve, epochs=9, patience=3)
+    assert is_over(curve, epochs=9, patience=2)
+    assert is_over(curve, epochs=4, patience=0)
+
+
+def test_the_promise_names_every_reason_against_it() -> None:
+    assert promise(small(), []).startswith("Any x86-64 Linux machine")
+    broken = promise(small(precision="bfloat16", device="gpu"), ["this CPU lacks fma"])
+    for reason in ("train.precision is bfloat16", "train.device is gpu", "this CPU lacks fma"):
+        assert reason in broken
+
+
+def test_a_version_other_than_the_locked_one_is_a_doubt(tmp_path: Path) -> None:
+    locked = (REPOSITORY / "requirements.lock").read_text()
+    other = tmp_path / "requirements.lock"
+    other.write_text(locked.replace(f"numpy=={np.__version__}", "numpy==1.0.0"))
+    assert f"numpy is {np.__version__}, locked is 1.0.0" in numerics.doubts(other)
+
+
+def state(epochs: int) -> backup.State:
+    generator = np.random.default_rng(epochs)
+    arrays = [generator.random((3, 2)), generator.random(5).astype(np.float32)]
+    return backup.State([row(0.5)] * epochs, arrays, arrays[:1], arrays)
+
+
+def assert_same(one: backup.State, other: backup.State) -> None:
+    assert one.curve == other.curve
+    for group in ("weights", "optimizer", "kept"):
+        pairs = zip(getattr(one, group), getattr(other, group), strict=True)
+        assert all(a.tobytes() == b.tobytes() for a, b in pairs)
+
+
+def test_a_backup_comes_back_as_it_was(tmp_path: Path) -> None:
+    assert backup.read(tmp_path) == backup.State()
+    for epochs in (1, 2, 3):
+        backup.write(tmp_path, state(epochs))
+    assert_same(backup.read(tmp_path), state(3))
+    assert len(list(tmp_path.iterdir())) == backup.KEPT
+
+
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_damaged_backup_is_passed_over_for_the_one_before(
+    tmp_path_factory: pytest.TempPathFactory, place: float, bit: int
+) -> None:
+    folder = tmp_path_factory.mktemp("backups")
+    backup.write(folder, state(1))
+    backup.write(folder, state(2))
+    newest = max(folder.glob("epoch-*"))
+    content = bytearray(newest.read_bytes())
+    content[int(place * len(content))] ^= 1 << bit
+    newest.write_bytes(content)
+    assert_same(backup.read(folder), state(1))
+    newest.write_bytes(content[: int(place * len(content))])
+    assert_same(backup.read(folder), state(1))
+
+
+def test_backups_are_keyed_by_everything_that_determines_the_run(tmp_path: Path) -> None:
+    file = tmp_path / "input"
+    file.write_text("a")
+    key = backup.key({"x": 1}, [file])
+    assert backup.key({"x": 2}, [file]) != key
+    file.write_text("b")
+    assert backup.key({"x": 1}, [file]) != key
+
+
+def test_a_second_training_beside_the_first_is_refused(tmp_path: Path) -> None:
+    with (
+        backup.alone(tmp_path),
+        pytest.raises(StageError, match=f"process {os.getpid()}"),
+        backup.alone(tmp_path),
+    ):
+        pass
+    with backup.alone(tmp_path):
+        pass
+
+
+def test_the_stage_writes_the_same_bytes_whatever_runs_beside_it(folder: Path) -> None:
+    params = parameters(train={"dropout": 0.2})
+    written = []
+    for threads in ("1", "2", "4"):
+        done = run_stage(folder, "train", params, TF_NUM_INTEROP_THREADS=threads)
+        assert done.returncode == 0, done.stderr
+        written.append(outputs(folder))
+    assert written[0] == written[1] == written[2]
+
+
+def test_stray_variables_and_settings_change_nothing(folder: Path) -> None:
+    assert run_stage(folder, "train").returncode == 0
+    usual = outputs(folder)
+    home = folder / "home"
+    (home / ".keras").mkdir(parents=True)
+    (home / ".keras/keras.json").write_text('{"floatx": "float16", "epsilon": 0.1}')
+    stray = {
+        "HOME": str(home),
+        "PYTHONHASHSEED": "7",
+        "TZ": "Asia/Tokyo",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+        "ONEDNN_DEFAULT_FPMATH_MODE": "BF16",
+        "KERAS_MAX_EPOCHS": "1",
+    }
+    assert run_stage(folder, "train", **stray).returncode == 0
+    assert outputs(folder) == usual
+
+
+def test_not_a_terminal_gets_one_line_an_epoch_and_no_noise(folder: Path) -> None:
+    done = run_stage(folder, "train")
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("epoch ")] == ["1/2", "2/2"]
+    assert sum("Model:" in line for line in lines) == 1
+    assert "images/s" in lines[-1]
+    assert "MB" in lines[-1]
+
+
+def finished_epochs(folder: Path) -> int:
+    """Return how many epochs the newest backup holds."""
+    names = [path.name for path in folder.glob("artifacts/backups/*/epoch-*.npz")]
+    return max((int(name.split("-")[1]) for name in names), default=0)
+
+
+def kill_in_epoch(folder: Path, epoch: int, params: Any) -> None:
+    """Start the stage and kill it at a random moment of an epoch, from 1."""
+    prepare_folder(folder, params)
+    stage = subprocess.Popen(
+        command("train"),
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.DEVNULL,
+    )
+    while finished_epochs(folder) < epoch - 1:
+        assert stage.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 0.2))
+    stage.kill()
+    assert stage.wait() == -signal.SIGKILL
+
+
+def test_a_killed_training_goes_on_and_ends_in_the_same_bytes(folder: Path) -> None:
+    params = parameters(train={"epochs": 80, "dropout": 0.2, "keep": "best"})
+    assert run_stage(folder, "train", params).returncode == 0
+    expected = outputs(folder)
+    for epoch in (2, 15, 40):
+        kill_in_epoch(folder, epoch, params)
+    finished = finished_epochs(folder)
+    done = run_stage(folder, "train", params)
+    epochs = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("epoch ")]
+    assert epochs == [f"{i}/80" for i in range(finished + 1, 81)]
+    assert outputs(folder) == expected
+    assert not list(folder.glob("artifacts/backups/*/*"))
+
+
+def test_a_backup_is_not_taken_up_by_other_parameters(folder: Path) -> None:
+    kill_in_epoch(folder, 3, parameters(train={"epochs": 2000}))
+    assert finished_epochs(folder) >= 2
+    done = run_stage(folder, "train", parameters(train={"epochs": 1}))
+    assert "epoch 1/1" in done.stdout
+
+
+def refused(folder: Path, params: Any, *words: str) -> None:
+    """The stage must exit with 1 and one line that has all the words, and write nothing."""
+    done = run_stage(folder, "train", params)
+    assert done.returncode == 1, done.stdout
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("train: ")
+    assert all(word in done.stderr for word in words), done.stderr
+    assert not (folder / "artifacts/model").exists()
+    assert not (folder / "metrics").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"epochs": 0}, ["train.epochs", "0", "greater than or equal to 1"]),
+        ({"epochs": "many"}, ["train.epochs", "many", "integer"]),
+        ({"epochs": True}, ["train.epochs", "true", "integer"]),
+        ({"dropout": 1}, ["train.dropout", "less than 1"]),
+        ({"learning_rate": "fast"}, ["train.learning_rate", "fast", "number"]),
+        ({"epoch": 3}, ["train.epoch", "did you mean train.epochs?"]),
+        ({"filters": []}, ["train.filters", "at least 1"]),
+        ({"filters": [4] * 5}, ["train.filters", "5 blocks"]),
+        ({"shards": 3}, ["train.shards", "3", "1, 2, 4"]),
+        ({"batch_size": 30}, ["train.batch_size = 30", "multiple", "shards = 4"]),
+        ({"batch_size": 512}, ["train.batch_size = 512", "300"]),
+        ({"keep": "first"}, ["train.keep", "first", "'last' or 'best'"]),
+        ({"learning_rate": 1e30}, ["diverged", "epoch 1"]),
+    ],
+)
+def test_a_bad_parameter_is_named_in_one_line(
+    folder: Path, changes: dict[str, Any], words: list[str]
+) -> None:
+    refused(folder, parameters(train=changes), *words)
+
+
+def test_a_missing_parameter_is_named(folder: Path) -> None:
+    params = parameters()
+    del params["train"]["epochs"]
+    refused(folder, params, "train.epochs is missing")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("train: [", ["not valid YAML"]),
+        ("", ["no sections"]),
+        ("prepare: {}", ["'train:' is missing"]),
+    ],
+)
+def test_a_file_of_parameters_that_is_none_is_refused(
+    folder: Path, text: str, words: list[str]
+) -> None:
+    refused(folder, text, *words)
+
+
+def test_missing_arguments_get_a_usage_line(folder: Path) -> None:
+    done = run(command("train")[:3], folder, PYTHONPATH=str(REPOSITORY))
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: python -m stages.train")
+
+
+def test_a_missing_input_is_named(folder: Path) -> None:
+    (folder / "artifacts/prepared/train-images.npy").unlink()
+    refused(folder, parameters(), "train-images.npy")
