@@ -4,13 +4,14 @@ import ast
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stages import evaluate, prepare, report, train
-from tests.project import REPOSITORY, Project, read_yaml, run
+from tests.project import REPOSITORY, Project, check, read_yaml, run
 
 STAGES = {"prepare": prepare, "train": train, "evaluate": evaluate, "report": report}
 PIPELINE: dict[str, Any] = read_yaml(REPOSITORY / "dvc.yaml")
@@ -214,3 +215,13 @@ def test_another_clone_elsewhere_gives_the_same_lock(project: Project, tmp_path:
     other.repro(HOME=str(tmp_path), TZ="Asia/Tokyo", PYTHONHASHSEED="3")
     assert other.lock == project.lock
     assert other.git("status", "--porcelain").split() == ["??", "dvc.lock", "??", "metrics/"]
+
+
+@pytest.mark.system
+def test_another_language_gives_the_same_lock(project: Project, tmp_path: Path) -> None:
+    german = {"LC_ALL": "de_DE.UTF-8"}
+    ask = "import locale; locale.setlocale(locale.LC_ALL, ''); print(locale.str(1.5))"
+    assert check([sys.executable, "-c", ask], tmp_path, **german) == "1,5\n", "install the locale"
+    other = Project(tmp_path / "clone")
+    other.repro(**german)
+    assert other.lock == project.lock

@@ -323,6 +323,16 @@ def test_not_a_terminal_gets_one_line_an_epoch_and_no_noise(folder: Path) -> Non
     assert "MB" in lines[-1]
 
 
+@pytest.mark.parametrize("key", ["precision", "instruction_set"])
+def test_giving_up_the_promise_still_gives_a_float32_model(folder: Path, key: str) -> None:
+    value = {"precision": "bfloat16", "instruction_set": "native"}[key]
+    done = run_stage(folder, "train", parameters(train={key: value}))
+    assert done.returncode == 0, done.stderr
+    assert f"train: Other machines may compute other bits: train.{key} is {value}" in done.stdout
+    model = keras.models.load_model(folder / "artifacts/model/model.keras")
+    assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
+
+
 def finished_epochs(folder: Path) -> int:
     """Return how many epochs the newest backup holds."""
     names = [path.name for path in folder.glob("artifacts/backups/*/epoch-*.npz")]
@@ -394,6 +404,7 @@ def refused(folder: Path, params: Any, *words: str) -> None:
         ({"batch_size": 512}, ["train.batch_size = 512", "300"]),
         ({"keep": "first"}, ["train.keep", "first", "'last' or 'best'"]),
         ({"learning_rate": 1e30}, ["diverged", "epoch 1"]),
+        ({"device": "gpu"}, ["train.device = gpu", "no GPU", "take cpu"]),
     ],
 )
 def test_a_bad_parameter_is_named_in_one_line(

@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from stages.shared.errors import StageError
+
 PORTABLE = {
     # Otherwise TensorFlow turns oneDNN on only on some CPUs.
     "TF_ENABLE_ONEDNN_OPTS": "1",
@@ -34,6 +36,9 @@ def keras(device: str = "cpu", instruction_set: str = "portable") -> Any:
 
     Returns:
         The module `keras`.
+
+    Raises:
+        StageError: there is no GPU.
     """
     for name in [n for n in os.environ if n.startswith(STRAY) and n not in HARMLESS]:
         del os.environ[name]
@@ -44,6 +49,8 @@ def keras(device: str = "cpu", instruction_set: str = "portable") -> Any:
     with _quiet():
         import keras
         import tensorflow as tf
+    if device == "gpu" and not tf.config.list_physical_devices("GPU"):
+        raise StageError("train.device = gpu, but TensorFlow finds no GPU here; take cpu")
     # One thread an op: how an op splits its sums depends on its number of threads. Cores are
     # kept busy by independent branches of the graph instead.
     tf.config.threading.set_intra_op_parallelism_threads(1)
