@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,7 @@ from tests.project import Project, run
 pytestmark = pytest.mark.slow
 
 EPOCHS = 60
+REPRO = ["dvc", "repro", "--no-run-cache", "train"]
 
 
 class Trained(Project):
@@ -44,7 +46,7 @@ def start(project: Trained, log: Path) -> subprocess.Popen:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with log.open("w") as file:
         return subprocess.Popen(
-            ["dvc", "repro", "--no-run-cache", "train"],
+            REPRO,
             cwd=project.folder,
             env=os.environ | project.environment | {"PATH": path},
             stdout=file,
@@ -55,8 +57,10 @@ def start(project: Trained, log: Path) -> subprocess.Popen:
 
 def trainers(dvc: subprocess.Popen) -> list[psutil.Process]:
     """Return the running train stages below a running dvc."""
-    below = psutil.Process(dvc.pid).children(recursive=True)
-    return [process for process in below if "stages.train" in process.cmdline()]
+    with suppress(psutil.NoSuchProcess):
+        below = psutil.Process(dvc.pid).children(recursive=True)
+        return [process for process in below if "stages.train" in process.cmdline()]
+    return []
 
 
 def epochs(text: str) -> list[int]:
@@ -66,7 +70,7 @@ def epochs(text: str) -> list[int]:
 
 def again(project: Trained) -> str:
     """Run `dvc repro train`, which must succeed; return what it printed."""
-    return project.dvc("repro", "--no-run-cache", "train")
+    return project.dvc(*REPRO[1:])
 
 
 @pytest.mark.parametrize("victim", ["group", "stage", "dvc"] * 6 + ["group", "stage"])
@@ -80,21 +84,22 @@ def test_a_kill_costs_no_finished_epoch_and_no_bit(
     # Mostly while it trains: TensorFlow's start takes the first part of the run.
     time.sleep(project.seconds * random.triangular(0.3, 1.05, 0.8))
     stages = trainers(dvc) if dvc.poll() is None else []
-    if victim == "group":
-        os.killpg(dvc.pid, signal.SIGKILL)
-    elif victim == "stage" and stages:
-        stages[0].kill()
-    elif victim == "dvc":
-        dvc.kill()
+    with suppress(ProcessLookupError, psutil.NoSuchProcess):  # it may have ended by itself
+        if victim == "group":
+            os.killpg(dvc.pid, signal.SIGKILL)
+        elif victim == "stage" and stages:
+            stages[0].kill()
+        elif victim == "dvc":
+            dvc.kill()
     dvc.wait()
     if victim == "dvc" and stages and stages[0].is_running():
-        refused = run(["dvc", "repro", "train"], project.folder, **project.environment)
+        refused = run(REPRO, project.folder, **project.environment)
         if "another training" in refused.stderr:
             assert f"process {stages[0].pid}" in refused.stderr
             assert "Traceback" not in refused.stderr
-        if stages[0].is_running():
+        with suppress(psutil.NoSuchProcess):
             stages[0].kill()
-            psutil.wait_procs(stages)
+        psutil.wait_procs(stages)
 
     done = epochs(log.read_text())
     resumed = epochs(again(project))
