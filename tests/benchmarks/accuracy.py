@@ -40,10 +40,10 @@ def measure(clone: Clone, runs: int) -> list[Figure]:
         for label, epoch, unit, own, theirs in (
             # Ours counts whole, though a seed may have passed an epoch before.
             ("fitting to 99.06 %", short, "s", [c["seconds"][-1] for c in quick], seconds),
-            ("test error of that", short, "% wrong", [percent_wrong(c) for c in quick], wrong),
+            ("test error", short, "% wrong", [percent_wrong(c) for c in quick], wrong),
             ("test error", epochs, "% wrong", [percent_wrong(c) for c in full], wrong),
         ):
-            title = f"{label}, {epoch} epochs / {name}'s recipe"
+            title = f"{label}, train.epochs = {epoch} / {name} recipe"
             figures.append(Figure(title, unit, own, theirs, by_mean=True))
     return figures
 

@@ -49,13 +49,13 @@ def measure(clone: Clone, runs: int) -> list[Figure]:
         return Figure(name, "s", seconds[ours], seconds[peer])
 
     return [
-        figure("whole dvc repro / Keras' script", "whole", "script"),
+        figure("whole dvc repro / Keras script", "whole", "script"),
         figure("no-op dvc repro / four trivial stages", "no-op", "trivial"),
         *(figure(f"{edit} edited, dvc repro / whole", f"rerun {edit}", "whole") for edit in edits),
         *(figure(f"{stage} alone / whole dvc repro", stage, "whole") for stage in stages),
         *(
             Figure(
-                f"peak memory of {stage} / Keras' script",
+                f"peak memory of {stage} / Keras script",
                 "MB",
                 megabytes[stage],
                 megabytes["script"],

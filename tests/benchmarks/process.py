@@ -74,7 +74,8 @@ def run(
         printed = output.read()
     if process.returncode:
         raise RuntimeError(f"{' '.join(pinned)} ended with {process.returncode}:\n{printed}")
-    print(f"  {seconds:7.1f} s  {' '.join(words[1:])[:100]}", file=sys.stderr, flush=True)
+    what = " ".join([Path(words[0]).name, *words[1:]])
+    print(f"{seconds:9.1f} s  {what[:88]}", file=sys.stderr, flush=True)
     return Measured(seconds, megabytes, printed)
 
 

@@ -74,7 +74,7 @@ def stock_fit() -> float:
     model = fitting.build_network(params, digits, normalisation, "float32")
     model.compile(loss="sparse_categorical_crossentropy", optimizer="adam", metrics=["accuracy"])
     rate = Rate()
-    clock = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, _: rate.mark(step))
+    clock = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: rate.mark(step))
     model.fit(*digits, batch_size=params.batch_size, callbacks=[clock], verbose=0)
     return rate.images_per_second(params.batch_size)
 
