@@ -15,7 +15,7 @@ OUR_SEEDS, PEER_SEEDS = 5, 3
 
 
 def measure(clone: Clone, runs: int) -> list[Figure]:
-    """Return seconds and final errors of ours against each published recipe, means over seeds."""
+    """Return seconds and final accuracy of ours against each published recipe, means over seeds."""
     published = {"Keras": peers.keras_convnet, "PyTorch": peers.pytorch_mnist}
     if not importlib.util.find_spec("torch"):
         print("accuracy: PyTorch's recipe skipped, because torch is not installed")
@@ -36,12 +36,12 @@ def measure(clone: Clone, runs: int) -> list[Figure]:
     figures = []
     for name, curves in others.items():
         seconds = [seconds_to_pass(curve) for curve in curves]
-        wrong = [percent_wrong(curve) for curve in curves]
+        right = [percent_right(curve) for curve in curves]
         for label, epoch, unit, own, theirs in (
             # Ours counts whole, though a seed may have passed an epoch before.
             ("fitting to 99.06 %", short, "s", [c["seconds"][-1] for c in quick], seconds),
-            ("test error", short, "% wrong", [percent_wrong(c) for c in quick], wrong),
-            ("test error", epochs, "% wrong", [percent_wrong(c) for c in full], wrong),
+            ("test accuracy", short, "% right", [percent_right(c) for c in quick], right),
+            ("test accuracy", epochs, "% right", [percent_right(c) for c in full], right),
         ):
             title = f"{label}, train.epochs = {epoch} / {name} recipe"
             figures.append(Figure(title, unit, own, theirs, by_mean=True))
@@ -70,6 +70,6 @@ def seconds_to_pass(curve: Curve) -> float:
     return next((seconds for seconds, accuracy in points if accuracy > PASS), curve["seconds"][-1])
 
 
-def percent_wrong(curve: Curve) -> float:
-    """Return the share of wrong test digits after the last epoch, in percent."""
-    return 100 * (1 - curve["accuracy"][-1])
+def percent_right(curve: Curve) -> float:
+    """Return the share of test digits that are right after the last epoch, in percent."""
+    return 100 * curve["accuracy"][-1]
