@@ -21,6 +21,8 @@ from tests import project
 
 # Often enough to catch a peak, seldom enough not to slow what is measured.
 SAMPLE_SECONDS = 0.02
+# Stands before what a function returned, among all that the libraries print.
+RESULT = "result: "
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Measured:
     @property
     def result(self) -> Any:
         """What the function of a `call` returned."""
-        return json.loads(self.output.splitlines()[-1])
+        return json.loads(self.output.rpartition(RESULT)[2].splitlines()[0])
 
 
 def run(
@@ -109,4 +111,4 @@ def _anonymous(pid: int) -> float:
 if __name__ == "__main__":
     module, name, arguments = sys.argv[1:]
     result = getattr(importlib.import_module(module), name)(**json.loads(arguments))
-    print(f"\n{json.dumps(result)}")
+    print(f"\n{RESULT}{json.dumps(result)}")
