@@ -61,15 +61,20 @@ def run_stage(
     return run(command(stage), folder, PYTHONPATH=str(REPOSITORY), **environment)
 
 
+def variables(changes: dict[str, str]) -> dict[str, str]:
+    """Return this process' environment with `changes`, this Python's own programs found first."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PATH": path} | changes
+
+
 def run(
     words: list[str], folder: Path, timeout: float = 600, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a program in `folder`; what it prints is captured."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         words,
         cwd=folder,
-        env=os.environ | {"PATH": path} | environment,
+        env=variables(environment),
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -84,10 +89,10 @@ def check(words: list[str], folder: Path, **environment: str) -> str:
     return done.stdout
 
 
-class Project:
-    """A clone of the project's present files, small, committed, with the digits beside it."""
+class Clone:
+    """A clone of the project's present files with the parameters `sections`, committed."""
 
-    def __init__(self, folder: Path, **changes: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, sections: dict[str, dict[str, Any]]) -> None:
         self.folder = folder
         self.environment = {"DVC_SITE_CACHE_DIR": str(folder.parent / f"{folder.name}-site")}
         names = check(
@@ -99,10 +104,7 @@ class Project:
                 shutil.copy(REPOSITORY / name, folder / name)
         for name in ("dvc.lock", "metrics/train.json", "metrics/evaluate.json"):
             (folder / name).unlink(missing_ok=True)
-        contents = digits.files()
-        digits.write(folder / "artifacts/raw", contents)
-        self.sections = parameters(**changes)
-        self.sections["prepare"]["sha256"] = digits.digests(contents)
+        self.sections = sections
         self.write_params()
         self.git("init", "-q")
         self.commit("start")
@@ -136,3 +138,14 @@ class Project:
     @property
     def lock(self) -> str:
         return (self.folder / "dvc.lock").read_text()
+
+
+class Project(Clone):
+    """A clone that is small, with small digits beside it."""
+
+    def __init__(self, folder: Path, **changes: dict[str, Any]) -> None:
+        contents = digits.files()
+        digits.write(folder / "artifacts/raw", contents)
+        sections = parameters(**changes)
+        sections["prepare"]["sha256"] = digits.digests(contents)
+        super().__init__(folder, sections)

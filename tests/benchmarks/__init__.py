@@ -1,0 +1,1 @@
+"""How fast and how accurate, against peers measured in the same run."""

@@ -1,0 +1,48 @@
+"""Growth: what more data and more cores do to the train stage."""
+
+import os
+
+import numpy as np
+
+from stages.shared import artifacts
+from tests.benchmarks import process, recipe
+from tests.benchmarks.figures import Figure
+from tests.project import Clone
+
+SIZES = (1, 2, 5, 10)
+
+
+def measure(clone: Clone, runs: int) -> list[Figure]:
+    """Return time per image and peak memory with 2x, 5x, 10x the data; 2 cores against 1."""
+    clone.set("train", "epochs", 1)
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    if len(cores) < 2:
+        print("growth: two cores against one skipped, because there is only one")
+    files = [clone.folder / recipe.paths("train")[f"train_{name}"] for name in ("images", "labels")]
+    arrays = [np.load(file) for file in files]
+    microseconds: dict[int, list[float]] = {size: [] for size in SIZES}
+    megabytes: dict[int, list[float]] = {size: [] for size in SIZES}
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(runs):
+        for size in SIZES:
+            for file, array in zip(files, arrays, strict=True):
+                artifacts.write_array(file, np.concatenate([array] * size))
+            done = process.call(recipe.fit, clone.folder)
+            microseconds[size].append(1e6 / done.result["images_per_second"])
+            megabytes[size].append(done.megabytes)
+        for file, array in zip(files, arrays, strict=True):
+            artifacts.write_array(file, array)
+        for count in rates if len(cores) == 2 else ():
+            done = process.call(recipe.fit, clone.folder, cores[:count])
+            rates[count].append(done.result["images_per_second"])
+    figures = [
+        Figure(f"{name}, {size}x the data / 1x", unit, values[size], values[1])
+        for name, unit, values in (
+            ("time per image", "µs", microseconds),
+            ("peak memory of train", "MB", megabytes),
+        )
+        for size in SIZES[1:]
+    ]
+    if len(cores) == 2:
+        figures.append(Figure("two cores / one", "images/s", rates[2], rates[1]))
+    return figures

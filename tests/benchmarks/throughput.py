@@ -1,0 +1,110 @@
+"""Throughput: images a second against stock `fit`, arithmetic against the processor's peak."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from stages import train
+from stages.shared import artifacts, numerics
+from stages.shared.params import load
+from tests.benchmarks import process, recipe
+from tests.benchmarks.clocks import Rate
+from tests.benchmarks.figures import Figure
+from tests.project import Clone
+
+VARIANTS = (("float32", "portable"), ("float32", "native"), ("bfloat16", "native"))
+SIDE, PRODUCTS, REPEATS = 1024, 4, 20
+
+
+def measure(clone: Clone, runs: int) -> list[Figure]:
+    """Return images/s of our step against stock `fit`, and its FLOP/s against the peak."""
+    variants = list(VARIANTS)
+    if "avx512_bf16" not in Path("/proc/cpuinfo").read_text():
+        print("throughput: bfloat16 skipped, because this CPU has no AVX512-BF16")
+        variants.remove(("bfloat16", "native"))
+    clone.set("train", "epochs", 1)
+    stock: list[float] = []
+    rates: dict[Any, list[float]] = {variant: [] for variant in variants}
+    arithmetic: dict[Any, list[float]] = {variant: [] for variant in variants}
+    peaks: dict[Any, list[float]] = {variant: [] for variant in variants}
+    for _ in range(runs):
+        stock.append(process.call(stock_fit, clone.folder).result)
+        for precision, instruction_set in variants:
+            variant = precision, instruction_set
+            clone.set("train", "precision", precision)
+            clone.set("train", "instruction_set", instruction_set)
+            done = process.call(recipe.fit, clone.folder).result
+            rates[variant].append(done["images_per_second"])
+            arithmetic[variant].append(done["images_per_second"] * done["flops"] / 1e9)
+            peak = process.call(
+                matrix_peak,
+                clone.folder,
+                precision=precision,
+                instruction_set=instruction_set,
+            )
+            peaks[variant].append(peak.result / 1e9)
+    figures = [
+        Figure(f"step, {' '.join(variant)} / stock fit", "images/s", rates[variant], stock)
+        for variant in variants
+    ]
+    return figures + [
+        Figure(
+            f"arithmetic of a step, {' '.join(variant)} / matrix-product peak",
+            "GFLOP/s",
+            arithmetic[variant],
+            peaks[variant],
+        )
+        for variant in variants
+    ]
+
+
+def stock_fit() -> float:
+    """Return the images/s of plain Keras `fit`: our network and batch, everything else default."""
+    import keras
+
+    from stages.training import fitting
+
+    params = load(Path("params.yaml"), "train", train.Params)
+    files = recipe.paths("train")
+    digits = train.Split(
+        *(artifacts.read_array(files[name]).copy() for name in ("train_images", "train_labels"))
+    )
+    normalisation = artifacts.read_json(files["normalisation"])
+    model = fitting.build_network(params, digits, normalisation, "float32")
+    model.compile(loss="sparse_categorical_crossentropy", optimizer="adam", metrics=["accuracy"])
+    rate = Rate()
+    clock = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: rate.mark(step))
+    model.fit(*digits, batch_size=params.batch_size, callbacks=[clock], verbose=0)
+    return rate.images_per_second(params.batch_size)
+
+
+def matrix_peak(precision: str, instruction_set: str) -> float:
+    """Return the most FLOP/s of float32 or bfloat16 matrix products, a thread on each core.
+
+    The numeric environment is that of training, and so is the cap on instructions.
+    """
+    numerics.keras("cpu", instruction_set)
+    import tensorflow as tf
+
+    cores = len(os.sched_getaffinity(0))
+    matrices = [
+        tf.cast(tf.random.stateless_normal((SIDE, SIDE), (core, 0)) / SIDE**0.5, precision)
+        for core in range(cores)
+    ]
+
+    @tf.function
+    def multiply(matrices: list[tf.Tensor]) -> list[tf.Tensor]:
+        results = matrices
+        for _ in range(PRODUCTS):
+            pairs = zip(results, matrices, strict=True)
+            results = [tf.matmul(result, matrix) for result, matrix in pairs]
+        return results
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        multiply(matrices)[-1].numpy()
+        return time.perf_counter() - start
+
+    best = min(seconds() for _ in range(REPEATS))
+    return 2 * SIDE**3 * PRODUCTS * cores / best
