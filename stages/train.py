@@ -29,6 +29,7 @@ class Params(Section):
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     warmup: float = Field(ge=0, le=1)
+    beta_2: float = Field(ge=0, lt=1)
     keep: Literal["last", "best"]
     patience: int = Field(ge=0)
     shift: float = Field(ge=0)

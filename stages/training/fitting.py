@@ -14,6 +14,7 @@ from stages.shared.errors import StageError
 from stages.training import augmentation, batches, network
 from stages.training.curve import is_over
 from stages.training.epochs import Keeper, Lines
+from stages.training.schedule import Triangle
 from stages.training.sharded import ShardedModel
 
 if TYPE_CHECKING:
@@ -85,13 +86,10 @@ def build_network(
 
 
 def build_optimizer(params: "Params", steps: int) -> keras.optimizers.Adam:
-    """Return Adam with a learning rate that rises from 0 over the warm-up, then falls to 0."""
-    warmup = max(round(params.warmup * steps), 1)
-    decay = max(steps - warmup, 1)
+    """Return Adam for a training of so many steps, with warm-up and decay."""
+    rising = max(round(params.warmup * steps), 1)
     return keras.optimizers.Adam(
-        keras.optimizers.schedules.CosineDecay(
-            0.0, decay, warmup_target=params.learning_rate, warmup_steps=warmup
-        )
+        Triangle(params.learning_rate, rising, steps), beta_2=params.beta_2
     )
 
 
