@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from itertools import cycle, islice
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,8 @@ from tests.project import Project, run
 
 pytestmark = pytest.mark.slow
 
+# More of them: KILLS=20 pytest -m slow tests/test_killed.py
+KILLS = int(os.environ.get("KILLS", "9"))
 EPOCHS = 60
 REPRO = ["dvc", "repro", "--no-run-cache", "train"]
 
@@ -73,7 +76,7 @@ def again(project: Trained) -> str:
     return project.dvc(*REPRO[1:])
 
 
-@pytest.mark.parametrize("victim", ["group", "stage", "dvc"] * 6 + ["group", "stage"])
+@pytest.mark.parametrize("victim", list(islice(cycle(("group", "stage", "dvc")), KILLS)))
 def test_a_kill_costs_no_finished_epoch_and_no_bit(
     project: Trained, victim: str, tmp_path: Path
 ) -> None:
