@@ -49,6 +49,15 @@ class Params(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _bfloat16_is_native(self) -> Self:
+        if self.precision == "bfloat16" and self.instruction_set == "portable":
+            raise ValueError(
+                "precision = bfloat16: should go with instruction_set = native, since the portable "
+                "instructions have no bfloat16"
+            )
+        return self
+
 
 class Split(NamedTuple):
     """Images, uint8 (n, height, width, channels), and their labels, uint8 (n,)."""
@@ -119,7 +128,7 @@ def main(
     print(f"train: {promised}")
 
     with backup.alone(backups):
-        numerics.keras(params.device, params.instruction_set)
+        numerics.keras(params.device, params.instruction_set, params.precision)
         from stages.training import export, fitting
 
         determinants = {"params": params.model_dump(), "versions": numerics.versions()}

@@ -26,20 +26,25 @@ STRAY = ("TF_", "XLA_", "ONEDNN_", "DNNL_", "KERAS_")
 HARMLESS = {"TF_CONFIG", "TF_NUM_INTEROP_THREADS"}
 
 
-def keras(device: str = "cpu", instruction_set: str = "portable") -> Any:
+def keras(
+    device: str = "cpu", instruction_set: str = "portable", precision: str = "float32"
+) -> Any:
     """Import TensorFlow and Keras, set up to compute the same bits on any number of cores.
 
     Args:
         device: "cpu", or "gpu" to let TensorFlow see the graphics card.
         instruction_set: "portable" for the same bits on every x86-64 CPU with AVX2 and FMA,
             "native" for all the instructions this CPU has.
+        precision: "float32" or "bfloat16", which will be computed with.
 
     Returns:
         The module `keras`.
 
     Raises:
-        StageError: there is no GPU.
+        StageError: there is no GPU, or the CPU cannot compute with bfloat16.
     """
+    if precision == "bfloat16" and device == "cpu" and "avx512bw" not in _cpu_flags():
+        raise StageError("train.precision = bfloat16 needs a CPU with AVX-512; take float32")
     for name in [n for n in os.environ if n.startswith(STRAY) and n not in HARMLESS]:
         del os.environ[name]
     os.environ |= PORTABLE if instruction_set == "portable" else NATIVE
@@ -116,8 +121,10 @@ def _version(name: str) -> str:
 
 
 def _cpu_flags() -> set[str]:
-    """The instruction sets the kernel reports for the first CPU."""
-    found = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    """The instruction sets the kernel reports for the first CPU; none where it is not Linux."""
+    report = Path("/proc/cpuinfo")
+    content = report.read_text() if report.exists() else ""
+    found = re.search(r"^flags\s*:(.*)$", content, re.MULTILINE)
     return set(found[1].split()) if found else set()
 
 
