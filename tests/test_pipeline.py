@@ -120,7 +120,7 @@ def test_a_second_run_does_nothing(project: Project) -> None:
 @pytest.mark.parametrize(
     ("section", "key", "value", "expected"),
     [
-        ("report", "dpi", 72, ["report"]),
+        ("report", "mistakes", 10, ["report"]),
         ("evaluate", "calibration_bins", 5, ["evaluate", "report"]),
         ("train", "epochs", 1, ["train", "evaluate", "report"]),
         ("prepare", "validation", 80, ["prepare", "train", "evaluate", "report"]),
