@@ -1,8 +1,8 @@
-"""Show the run on one page: how good, how it got there, where it fails, and what it is.
+"""Show the run on one page, how good, how it got there, where it fails, and as pictures.
 
 Reads:  the parameters, the learning curve, the versions and the promise, what `evaluate` found
         out about the test images, these images, the class names, the model.
-Writes: the page (HTML, self-contained).
+Writes: the page (HTML, self-contained), five figures (PNG).
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from stages.reporting import figures, gallery, inputs, network, page
+from stages.reporting import confusion, figures, gallery, inputs, mosaic, network, page
 from stages.shared import artifacts, command
 from stages.shared.params import Section, read
 
@@ -22,7 +22,9 @@ class Params(Section):
     """The section `report` of params.yaml, which says what each means."""
 
     mistakes: int = Field(ge=1, le=500)
+    mistakes_in_cell: int = Field(ge=1, le=100)
     examples: int = Field(ge=1, le=100)
+    dpi: int = Field(ge=50, le=400)
 
 
 def sha256(path: Path) -> str:
@@ -58,6 +60,34 @@ def galleries(
     return {name: gallery.answers(indices, *about) for name, indices in chosen.items()} | shown
 
 
+def draw(
+    params: Params,
+    tables: Mapping[str, figures.Table],
+    images: np.ndarray,
+    labels: Mapping[str, np.ndarray],
+    probabilities: np.ndarray,
+    names: Sequence[str],
+) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Return the page's figures as <svg>, and the figures that are files as PNG, by name.
+
+    Args:
+        params: how many mistakes to show, and how finely.
+        tables: of the page's figures, by name.
+        images, labels, probabilities, names: as for `galleries`.
+    """
+    confidence, wrong = probabilities.max(axis=1), labels["actual"] != labels["predicted"]
+    surest = gallery.surest(wrong, confidence, params.mistakes)
+    cells = mosaic.cells(surest, **labels, limit=params.mistakes_in_cell)
+    with figures.style():
+        drawn = figures.drawn(tables)
+        drawings = {name: figures.svg(name, figure) for name, figure in drawn.items()}
+        files = {name: drawn[name] for name in ("learning_curves", "classes", "reliability")} | {
+            "confusion_matrix": confusion.matrix(**labels, names=names),
+            "mistakes": mosaic.draw(cells, images, confidence, names),
+        }
+        return drawings, {name: figures.png(file, params.dpi) for name, file in files.items()}
+
+
 def main(
     params: Params,
     *,
@@ -74,6 +104,11 @@ def main(
     test_images: Path,
     class_names: Path,
     report: Path,
+    learning_curves: Path,
+    confusion_matrix: Path,
+    mistakes: Path,
+    recall: Path,
+    reliability: Path,
 ) -> None:
     """Read what the other stages wrote, draw, write."""
     names = inputs.document(class_names, list[str])
@@ -92,9 +127,10 @@ def main(
         "robustness": changes,
     }
 
+    drawings, pictures = draw(params, tables, images, labels, scores, names)
     digests = {path.name: sha256(path) for path in (model, test_images, probabilities)}
     content = page.render(
-        **figures.drawn(tables),
+        **drawings,
         **galleries(params, images, labels, scores, names),
         verdict=page.verdict(headline, len(images)),
         confusion=page.confusion(**labels, names=names),
@@ -110,6 +146,11 @@ def main(
     )
 
     artifacts.write_text(report, content)
+    artifacts.write_bytes(learning_curves, pictures["learning_curves"])
+    artifacts.write_bytes(confusion_matrix, pictures["confusion_matrix"])
+    artifacts.write_bytes(mistakes, pictures["mistakes"])
+    artifacts.write_bytes(recall, pictures["classes"])
+    artifacts.write_bytes(reliability, pictures["reliability"])
     print(f"report: the whole run is on one page, {report}")
 
 

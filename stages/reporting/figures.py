@@ -1,4 +1,4 @@
-"""The figures: arrays in, a matplotlib figure out, and that as SVG in the page's own colours."""
+"""The figures: arrays in, a matplotlib figure out, and that as SVG in the page's colours or PNG."""
 
 import io
 import math
@@ -43,11 +43,18 @@ def style() -> AbstractContextManager[None]:
     return matplotlib.style.context(str(ours), after_reset=True)
 
 
-def drawn(tables: Mapping[str, Table]) -> dict[str, str]:
-    """Return the figures as <svg>, by the names of the functions that make them of `tables`."""
+def drawn(tables: Mapping[str, Table]) -> dict[str, Figure]:
+    """Return the page's figures, by the names of the functions that make them of `tables`."""
     makers = (learning_curves, classes, reliability, robustness)
-    with style():
-        return {make.__name__: svg(make.__name__, make(tables[make.__name__])) for make in makers}
+    return {make.__name__: make(tables[make.__name__]) for make in makers}
+
+
+def png(figure: Figure, dpi: int) -> bytes:
+    """Return the figure as PNG on white, without the chunk that names matplotlib's version."""
+    content = io.BytesIO()
+    nothing = {"Software": None}
+    figure.savefig(content, format="png", dpi=dpi, facecolor="white", metadata=nothing)
+    return content.getvalue()
 
 
 def svg(name: str, figure: Figure) -> str:

@@ -1,0 +1,123 @@
+"""The figure of the mistakes: pictures of the wrongly classified images, as a confusion matrix."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from stages.reporting.confusion import label_matrix
+from stages.reporting.figures import GREY, short
+
+# Indices of images by (true, predicted) class.
+Cells = Mapping[tuple[int, int], Sequence[int]]
+
+# Of a picture and of all of them side by side, in points.
+PICTURE, WIDEST = 42, 1400
+
+
+def cells(indices: Iterable[int], actual: np.ndarray, predicted: np.ndarray, limit: int) -> Cells:
+    """Return the images in their cells: indices by (true, predicted) class, in the order given.
+
+    Args:
+        indices: of the images.
+        actual, predicted: (n,) integers, labels.
+        limit: at most so many of one true and one predicted class.
+    """
+    chosen: dict[tuple[int, int], list[int]] = {}
+    for index in indices:
+        members = chosen.setdefault((int(actual[index]), int(predicted[index])), [])
+        if len(members) < limit:
+            members.append(index)
+    return chosen
+
+
+class Layout:
+    """Where each picture goes, in pixels of the pictures.
+
+    A column is as wide, and a row as high, as its fullest cell needs.
+
+    Attributes:
+        x_edges, y_edges: (classes + 1,), of the cells.
+    """
+
+    def __init__(self, chosen: Cells, classes: int, height: int, width: int) -> None:
+        self.gap, self.caption = height // 6, height // 3
+        self.pitch_x, self.pitch_y = width + self.gap, height + self.caption
+        self.across = np.ones(classes, dtype=int)
+        down = np.ones(classes, dtype=int)
+        for (_, guess), members in chosen.items():
+            self.across[guess] = max(self.across[guess], round(math.sqrt(len(members))))
+        for (true, guess), members in chosen.items():
+            down[true] = max(down[true], math.ceil(len(members) / self.across[guess]))
+        self.x_edges = np.append(0, np.cumsum(self.across * self.pitch_x + self.gap))
+        self.y_edges = np.append(0, np.cumsum(down * self.pitch_y + self.gap))
+
+    def corner(self, true: int, guess: int, place: int) -> tuple[int, int]:
+        """Return x and y of the upper left corner of the cell's picture number `place`."""
+        row, column = divmod(place, int(self.across[guess]))
+        x = self.x_edges[guess] + self.gap + column * self.pitch_x
+        y = self.y_edges[true] + self.gap + row * self.pitch_y
+        return int(x), int(y)
+
+
+def draw(chosen: Cells, images: np.ndarray, confidence: np.ndarray, names: Sequence[str]) -> Figure:
+    """Return the pictures of the mistakes laid out as a confusion matrix.
+
+    Beneath each picture stands the probability of the wrong answer, where there is room.
+
+    Args:
+        chosen: which images to show.
+        images: (n, height, width, channels) uint8, of which the first channel is shown.
+        confidence: (n,), the probability of the predicted class.
+        names: of the classes.
+    """
+    height, width = images.shape[1:3]
+    layout = Layout(chosen, len(names), height, width)
+    columns, rows = layout.x_edges, layout.y_edges
+    scale = min(PICTURE / height, WIDEST / columns[-1])
+    result, axes = _canvas(columns[-1] * scale, rows[-1] * scale, names)
+    mosaic = _empty(layout)
+    for (true, guess), members in chosen.items():
+        for place, index in enumerate(members):
+            x, y = layout.corner(true, guess, place)
+            mosaic[y : y + height, x : x + width] = 255 - images[index, ..., 0]
+            if scale * height > 0.8 * PICTURE:
+                text = f"{confidence[index]:.0%}"
+                axes.text(x + width / 2, y + height + 1, text, ha="center", va="top", fontsize=9)
+    extent = (0, columns[-1], rows[-1], 0)
+    axes.imshow(mosaic, "gray", vmin=0, vmax=255, interpolation="nearest", extent=extent)
+    _rule(axes, layout, names)
+    if not chosen:
+        middle, paper = (columns[-1] / 2, rows[-1] / 2), {"facecolor": "white", "pad": 12}
+        axes.text(*middle, "no mistakes", ha="center", va="center", fontsize=16, bbox=paper)
+    return result
+
+
+def _canvas(width: float, height: float, names: Sequence[str]) -> tuple[Figure, Axes]:
+    """Return a figure with axes of exactly this size in points, so that pixels stay square."""
+    longest = 7 * max(len(short(name)) for name in names)
+    left, top, margin = 36 + longest, 36 + max(longest, 12), 4
+    across, down = left + width + margin, margin + height + top
+    result = Figure((across / 72, down / 72))
+    box = (left / across, margin / down, width / across, height / down)
+    return result, result.add_axes(box)
+
+
+def _empty(layout: Layout) -> np.ndarray:
+    """Return a white canvas, (height, width) uint8, whose diagonal cells are grey."""
+    x, y = layout.x_edges, layout.y_edges
+    canvas = np.full((y[-1], x[-1]), 255, dtype=np.uint8)
+    for i in range(len(x) - 1):
+        canvas[y[i] : y[i + 1], x[i] : x[i + 1]] = 238
+    return canvas
+
+
+def _rule(axes: Axes, layout: Layout, names: Sequence[str]) -> None:
+    """Draw the cells' borders and name the classes."""
+    x, y = layout.x_edges, layout.y_edges
+    label_matrix(axes, (x[:-1] + x[1:]) / 2, (y[:-1] + y[1:]) / 2, names)
+    axes.grid(False)
+    axes.hlines(y, 0, x[-1], color=GREY, linewidth=0.6, clip_on=False)
+    axes.vlines(x, 0, y[-1], color=GREY, linewidth=0.6, clip_on=False)
