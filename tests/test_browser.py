@@ -112,7 +112,9 @@ def test_the_report_prints_by_day(browser: Browser, tmp_path: Path) -> None:
     browser.send("Emulation.setEmulatedMedia", media="")
 
 
-PLOTS = [next(iter(plot.values())) for plot in read_yaml(REPOSITORY / "dvc.yaml")["plots"]]
+DECLARED = read_yaml(REPOSITORY / "dvc.yaml")["plots"]
+PLOTS = [next(iter(plot.values())) for plot in DECLARED if isinstance(plot, dict)]
+PICTURES = [plot for plot in DECLARED if isinstance(plot, str)]
 # Of every plot once it is drawn: its texts, and how many marks have the first two runs' colours.
 DRAWN = """(async () => {
   const plots = () => [...document.querySelectorAll("svg.marks")];
@@ -140,6 +142,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
+def assert_pictures(browser: Browser, count: int) -> None:
+    loaded = browser.run("[...document.images].map(i => i.complete && i.naturalWidth > 200)")
+    assert loaded == [True] * count
+
+
 def test_every_plot_is_drawn_offline(browser: Browser, project: Project, tmp_path: Path) -> None:
     page = Path(project.dvc("plots", "show").strip().removeprefix("file://"))
     browser.open(page)
@@ -148,7 +155,8 @@ def test_every_plot_is_drawn_offline(browser: Browser, project: Project, tmp_pat
     assert_offline(browser)
     for plot, (texts, marks, _) in zip(PLOTS, drawn, strict=True):
         assert {plot["title"], plot["x_label"], plot["y_label"]} <= set(texts)
-        assert marks > 0 or plot["template"] == "confusion"
+        assert marks > 0 or plot["template"].startswith("confusion")
+    assert_pictures(browser, len(PICTURES))
 
 
 def test_a_diff_draws_both_runs_in_every_plot(
@@ -163,7 +171,8 @@ def test_a_diff_draws_both_runs_in_every_plot(
     assert_offline(browser)
     for plot, (texts, first, second) in zip(PLOTS, drawn, strict=True):
         assert {"workspace", "HEAD"} <= set(texts)
-        assert (first > 0 and second > 0) or plot["template"] == "confusion"
+        assert (first > 0 and second > 0) or plot["template"].startswith("confusion")
+    assert_pictures(browser, 2 * len(PICTURES))
 
 
 def test_without_the_scripts_the_plots_ask_the_cdn(browser: Browser, project: Project) -> None:
