@@ -2,21 +2,22 @@
 
 Reads:  the model (.keras), the test arrays, the class names.
 Writes: a prediction and the probabilities of every test digit, scores by class, calibration by
-        confidence, metrics.
+        confidence, robustness against changes of the images, metrics.
 """
 
 import math
 import time
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
+from stages.evaluating import changes
 from stages.shared import artifacts, command, numerics
 from stages.shared.errors import StageError
 from stages.shared.params import Section
@@ -31,6 +32,8 @@ UNREADABLE = (
     *(AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError),
     *(zipfile.BadZipFile, zlib.error),
 )
+Change = Literal["shift", "rotation", "noise", "blur"]
+Strengths = Annotated[tuple[Annotated[int, Field(ge=0, le=255)], ...], Field(min_length=1)]
 # Columns of a CSV, by name.
 Table = dict[str, np.ndarray]
 
@@ -39,6 +42,9 @@ class Params(Section):
     """The section `evaluate` of params.yaml, which says what each means."""
 
     calibration_bins: int = Field(ge=2, le=100)
+    changes: dict[Change, Strengths] = Field(min_length=1)
+    changed_images: int = Field(ge=1)
+    seed: int = Field(ge=0, lt=2**32)
 
 
 def check(images: np.ndarray, labels: np.ndarray, names: Any) -> None:
@@ -167,6 +173,41 @@ def calibration_error(bins: Table) -> float:
     return float((gaps * bins["count"]).sum() / bins["count"].sum())
 
 
+def by_change(
+    answer: Callable[[np.ndarray], np.ndarray],
+    images: np.ndarray,
+    labels: np.ndarray,
+    strengths: Mapping[Change, Sequence[int]],
+    seed: int,
+) -> Table:
+    """Return the accuracy, with its 95 % interval, after each change of each strength.
+
+    Args:
+        answer: from images to their predicted labels.
+        images, labels: to change and ask for.
+        strengths: by name of the change.
+        seed: every change draws from it anew, so none depends on another.
+    """
+    cases = [(name, strength) for name in strengths for strength in strengths[name]]
+    right = np.array(
+        [
+            (
+                answer(changes.ALL[name](images, strength, np.random.default_rng(seed))) == labels
+            ).sum()
+            for name, strength in cases
+        ]
+    )
+    low, high = wilson(right, np.array(len(labels)))
+    return {
+        "change": np.array([name for name, _ in cases]),
+        "strength": np.array([strength for _, strength in cases]),
+        "accuracy": right / len(labels),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "count": np.full(len(cases), len(labels)),
+    }
+
+
 def summary(
     probabilities: np.ndarray, labels: np.ndarray, classes: Table, bins: Table
 ) -> dict[str, float]:
@@ -202,6 +243,7 @@ def main(
     probabilities: Path,
     per_class: Path,
     calibration: Path,
+    robustness: Path,
     metrics: Path,
 ) -> None:
     """Read the model and the test digits, score, write."""
@@ -217,6 +259,14 @@ def main(
     classes = by_class(labels, predicted, names)
     bins = by_confidence(scores, labels, params.calibration_bins)
     numbers = summary(scores, labels, classes, bins)
+    few = slice(params.changed_images)
+    changed = by_change(
+        lambda pixels: predict(network, pixels).argmax(axis=1),
+        images[few],
+        labels[few],
+        params.changes,
+        params.seed,
+    )
 
     artifacts.write_csv(
         predictions, ["actual", "predicted"], rows({"actual": labels, "predicted": predicted})
@@ -224,6 +274,7 @@ def main(
     artifacts.write_array(probabilities, scores)
     artifacts.write_csv(per_class, list(classes), rows(classes))
     artifacts.write_csv(calibration, list(bins), rows(bins))
+    artifacts.write_csv(robustness, list(changed), rows(changed))
     artifacts.write_json(metrics, numbers)
     print(
         f"evaluate: {numbers['accuracy']:.2%} of {len(labels):,} test images right, "

@@ -1,17 +1,19 @@
-"""Show the run: figures, and one page that holds them with the numbers and the parameters.
+"""Show the run on one page, how good, how it got there, where it fails, and as pictures.
 
-Reads:  the parameters, the learning curve, the versions and the promise, the metrics, what
-        `evaluate` found out about every test image, the test images, the class names.
-Writes: a PNG a figure, the page (HTML, self-contained).
+Reads:  the parameters, the learning curve, the versions and the promise, what `evaluate` found
+        out about the test images, these images, the class names, the model.
+Writes: the page (HTML, self-contained), five figures (PNG).
 """
 
+import hashlib
+from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 
+import numpy as np
 from pydantic import Field
 
-from stages.reporting import figures, inputs
-from stages.reporting import mistakes as mistakes_figure
-from stages.reporting.page import render
+from stages.reporting import confusion, figures, gallery, inputs, mosaic, network, page
 from stages.shared import artifacts, command
 from stages.shared.params import Section, read
 
@@ -19,8 +21,71 @@ from stages.shared.params import Section, read
 class Params(Section):
     """The section `report` of params.yaml, which says what each means."""
 
+    mistakes: int = Field(ge=1, le=500)
+    mistakes_in_cell: int = Field(ge=1, le=100)
+    examples: int = Field(ge=1, le=100)
     dpi: int = Field(ge=50, le=400)
-    mistakes: int = Field(ge=1, le=100)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of the file at `path`, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def galleries(
+    params: Params,
+    images: np.ndarray,
+    labels: Mapping[str, np.ndarray],
+    probabilities: np.ndarray,
+    names: Sequence[str],
+) -> dict[str, str]:
+    """Return the galleries of answers, HTML by name, and in words how many mistakes are shown.
+
+    Args:
+        params: how many to show.
+        images: (n, height, width, channels) uint8.
+        labels: `actual` and `predicted`, (n,) integers each.
+        probabilities: (n, classes).
+        names: of the classes.
+    """
+    confidence, wrong = probabilities.max(axis=1), labels["actual"] != labels["predicted"]
+    chosen = {
+        "mistakes": gallery.surest(wrong, confidence, params.mistakes),
+        "sure": gallery.surest(~wrong, confidence, params.examples),
+        "unsure": gallery.hardest(~wrong, confidence, params.examples),
+    }
+    about = (images, labels["actual"], probabilities, names)
+    shown = {"shown": page.shown(len(chosen["mistakes"]), int(wrong.sum()))}
+    return {name: gallery.answers(indices, *about) for name, indices in chosen.items()} | shown
+
+
+def draw(
+    params: Params,
+    tables: Mapping[str, figures.Table],
+    images: np.ndarray,
+    labels: Mapping[str, np.ndarray],
+    probabilities: np.ndarray,
+    names: Sequence[str],
+) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Return the page's figures as <svg>, and the figures that are files as PNG, by name.
+
+    Args:
+        params: how many mistakes to show, and how finely.
+        tables: of the page's figures, by name.
+        images, labels, probabilities, names: as for `galleries`.
+    """
+    confidence, wrong = probabilities.max(axis=1), labels["actual"] != labels["predicted"]
+    surest = gallery.surest(wrong, confidence, params.mistakes)
+    cells = mosaic.cells(surest, **labels, limit=params.mistakes_in_cell)
+    with figures.style():
+        drawn = figures.drawn(tables)
+        drawings = {name: figures.svg(name, figure) for name, figure in drawn.items()}
+        files = {name: drawn[name] for name in ("learning_curves", "classes", "reliability")} | {
+            "confusion_matrix": confusion.matrix(**labels, names=names),
+            "mistakes": mosaic.draw(cells, images, confidence, names),
+        }
+        return drawings, {name: figures.png(file, params.dpi) for name, file in files.items()}
 
 
 def main(
@@ -29,62 +94,64 @@ def main(
     parameters: Path,
     curve: Path,
     provenance: Path,
-    train_metrics: Path,
     evaluate_metrics: Path,
     predictions: Path,
     probabilities: Path,
     per_class: Path,
     calibration: Path,
+    robustness: Path,
+    model: Path,
     test_images: Path,
     class_names: Path,
+    report: Path,
     learning_curves: Path,
     confusion_matrix: Path,
     mistakes: Path,
     recall: Path,
     reliability: Path,
-    page: Path,
 ) -> None:
     """Read what the other stages wrote, draw, write."""
     names = inputs.document(class_names, list[str])
     labels = inputs.table(predictions, inputs.Prediction)
     scores, images = artifacts.read_array(probabilities), artifacts.read_array(test_images)
     inputs.check_sizes(labels, scores, images, len(names))
-    epochs = inputs.table(curve, inputs.Epoch)
     classes = inputs.table(per_class, inputs.ClassScores)
-    bins = inputs.table(calibration, inputs.Bin)
+    changes = inputs.table(robustness, inputs.Change)
     headline = inputs.document(evaluate_metrics, inputs.Headline)
-    training = inputs.document(train_metrics, inputs.Numbers)
     origin = inputs.document(provenance, inputs.Provenance)
-    sections = read(parameters)
+    layers = network.read(model)
+    tables = {
+        "learning_curves": inputs.table(curve, inputs.Epoch),
+        "classes": classes | {"class": np.array(names)},
+        "reliability": inputs.table(calibration, inputs.Bin),
+        "robustness": changes,
+    }
 
-    confidence = scores.max(axis=1)
-    shown = mistakes_figure.surest(**labels, confidence=confidence, limit=params.mistakes)
-    with figures.style():
-        drawn = {
-            "learning_curves": figures.learning_curves(epochs),
-            "confusion_matrix": figures.confusion_matrix(**labels, names=names),
-            "mistakes": mistakes_figure.figure(shown, images, confidence, names),
-            "recall": figures.recall(classes, names),
-            "reliability": figures.reliability(bins, headline.calibration_error),
-        }
-        pictures = {name: figures.png(figure, params.dpi) for name, figure in drawn.items()}
-    content = render(
-        pictures,
-        dpi=params.dpi,
-        metrics={"evaluate": headline.model_dump(), "train": training},
-        classes={"class": names} | {name: column.tolist() for name, column in classes.items()},
-        parameters=sections,
-        provenance=origin,
-        mistakes_shown=sum(map(len, shown.values())),
+    drawings, pictures = draw(params, tables, images, labels, scores, names)
+    digests = {path.name: sha256(path) for path in (model, test_images, probabilities)}
+    content = page.render(
+        **drawings,
+        **galleries(params, images, labels, scores, names),
+        verdict=page.verdict(headline, len(images)),
+        confusion=page.confusion(**labels, names=names),
+        scores=page.by_class(classes, names),
+        calibration_error=f"{headline.calibration_error:.2%}",
+        filters=gallery.filters(layers, images[0]),
+        changed=f"{changes['count'][0]:,}",
+        parameters=page.parameters(read(parameters)),
+        layers=page.layers(layers),
+        promise=escape(origin.promise),
+        versions=page.table(("library", "version"), sorted(origin.versions.items())),
+        digests=page.table(("file", "SHA-256"), digests.items()),
     )
 
+    artifacts.write_text(report, content)
     artifacts.write_bytes(learning_curves, pictures["learning_curves"])
     artifacts.write_bytes(confusion_matrix, pictures["confusion_matrix"])
     artifacts.write_bytes(mistakes, pictures["mistakes"])
-    artifacts.write_bytes(recall, pictures["recall"])
+    artifacts.write_bytes(recall, pictures["classes"])
     artifacts.write_bytes(reliability, pictures["reliability"])
-    artifacts.write_text(page, content)
-    print(f"report: the whole run is on one page, {page}")
+    print(f"report: the whole run is on one page, {report}")
 
 
 if __name__ == "__main__":

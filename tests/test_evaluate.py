@@ -1,5 +1,6 @@
 """The evaluate stage: scores against hand-computed ones, the same bits, and what it refuses."""
 
+import hashlib
 import json
 import math
 import os
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages import evaluate
+from stages.evaluating import changes
 from stages.shared import artifacts, numerics
 from stages.shared.errors import StageError
 from tests import digits
@@ -32,9 +34,16 @@ OUTPUTS = {
     "probabilities": "probabilities.npy",
     "per_class": "per-class.csv",
     "calibration": "calibration.csv",
+    "robustness": "robustness.csv",
     "metrics": "evaluate.json",
 }
-PARAMS = evaluate.Params(calibration_bins=15)
+SETTINGS = {
+    "calibration_bins": 15,
+    "changes": {"shift": [0, 3], "rotation": [0, 30], "noise": [0, 90], "blur": [0, 4]},
+    "changed_images": 100,
+    "seed": 1,
+}
+PARAMS = evaluate.Params.model_validate_json(json.dumps(SETTINGS))
 
 
 def network(classes: int = 10, side: int = 28, last: str = "softmax") -> Any:
@@ -68,7 +77,7 @@ def write_inputs(folder: Path, model: Path, count: int = 260) -> None:
     artifacts.write_array(folder / "test-images.npy", images[..., None])
     artifacts.write_array(folder / "test-labels.npy", labels)
     artifacts.write_json(folder / "class-names.json", [f"digit {i}" for i in range(10)])
-    (folder / "params.yaml").write_text("evaluate: {calibration_bins: 15}")
+    (folder / "params.yaml").write_text(json.dumps({"evaluate": SETTINGS}))
 
 
 @pytest.fixture
@@ -269,6 +278,8 @@ def test_a_model_that_carries_code_is_refused(inputs: Path) -> None:
         ("class-names.json", '["zero", 1]', "class names are not a list of texts"),
         ("class-names.json", "[", "class-names.json is not JSON"),
         ("params.yaml", "evaluate: {calibration_bins: 1}", "calibration_bins = 1: should be"),
+        ("params.yaml", "evaluate: {changes: {melt: [1]}}", 'changes.melt.[key] = "melt"'),
+        ("params.yaml", "evaluate: {changes: {blur: [-1]}}", "changes.blur.0 = -1: should be"),
         ("params.yaml", "evaluate: {calibration_bin: 15}", "mean evaluate.calibration_bins?"),
     ],
 )
@@ -298,6 +309,102 @@ def test_missing_options_are_a_usage_error() -> None:
 
 
 def test_params_are_bounded() -> None:
-    for bins in (1, 101, 2.5, "15"):
-        with pytest.raises(ValueError, match="calibration_bins"):
-            evaluate.Params.model_validate_json(json.dumps({"calibration_bins": bins}))
+    wrong = {
+        "calibration_bins": [1, 101, 2.5, "15"],
+        "changes": [{}, {"blur": []}, {"noise": [256]}],
+        "changed_images": [0],
+        "seed": [-1],
+    }
+    for name, values in wrong.items():
+        for value in values:
+            with pytest.raises(ValueError, match=name):
+                evaluate.Params.model_validate_json(json.dumps(SETTINGS | {name: value}))
+
+
+IMAGES = digits.make(40)[0][..., None]
+
+
+@pytest.mark.parametrize("change", changes.ALL)
+def test_a_change_of_strength_0_changes_nothing(change: str) -> None:
+    changed = changes.ALL[change](IMAGES, 0, np.random.default_rng(1))
+    np.testing.assert_array_equal(changed, IMAGES)
+    assert changed.dtype == np.uint8
+
+
+def test_shifted_images_are_moved_to_each_of_the_four_sides() -> None:
+    shifted = changes.shift(IMAGES, 3, np.random.default_rng(1))
+    sides = []
+    for before, after in zip(
+        np.pad(IMAGES, ((0, 0), (3, 3), (3, 3), (0, 0))), shifted, strict=True
+    ):
+        moves = [(0, 3), (6, 3), (3, 0), (3, 6)]
+        same = [(before[y : y + 28, x : x + 28] == after).all() for y, x in moves]
+        assert sum(same) == 1
+        sides.append(same.index(True))
+    assert set(sides) == {0, 1, 2, 3}
+
+
+def test_a_quarter_turn_is_exact_and_to_either_side() -> None:
+    turned = changes.rotation(IMAGES, 90, np.random.default_rng(1))
+    sides = []
+    for before, after in zip(IMAGES, turned, strict=True):
+        same = [(np.rot90(before, quarter) == after).all() for quarter in (1, -1)]
+        assert sum(same) == 1
+        sides.append(same.index(True))
+    assert set(sides) == {0, 1}
+
+
+def test_a_small_turn_of_an_even_image_changes_nothing_within() -> None:
+    grey = np.full((1, 9, 9, 1), 200, np.uint8)
+    turned = changes.rotation(grey, 20, np.random.default_rng(1))
+    assert (turned[0, 2:7, 2:7] == 200).all()
+    assert turned[0, 0, 0] < 200, "what comes in at a corner is 0"
+
+
+def test_noise_reaches_its_strength_and_not_more() -> None:
+    grey = np.full((20, 28, 28, 1), 128, np.uint8)
+    added = changes.noise(grey, 40, np.random.default_rng(1)).astype(int) - 128
+    assert (added.min(), added.max()) == (-40, 40)
+    assert abs(added.mean()) < 1
+    loud = changes.noise(IMAGES, 255, np.random.default_rng(1))
+    assert (loud.min(), loud.max()) == (0, 255), "clipped, not wrapped around"
+
+
+def test_blur_spreads_a_dot_evenly() -> None:
+    dot = np.zeros((1, 7, 7, 1), np.uint8)
+    dot[0, 3, 3] = 160
+    spread = changes.blur(dot, 1, np.random.default_rng(1))[0, 2:5, 2:5, 0]
+    np.testing.assert_array_equal(spread, [[10, 20, 10], [20, 40, 20], [10, 20, 10]])
+
+
+def test_changed_images_have_these_bytes_everywhere() -> None:
+    """Whole numbers only: a machine that differs here would break the lock."""
+    strengths = {"shift": 2, "rotation": 25, "noise": 60, "blur": 3}
+    changed = [
+        changes.ALL[name](IMAGES, strength, np.random.default_rng(1)).tobytes()
+        for name, strength in strengths.items()
+    ]
+    assert hashlib.sha256(b"".join(changed)).hexdigest() == (
+        "c839c28788e3daef507c227d9e0f6635c8955ad12df651d422a007f8f8282f51"
+    )
+
+
+def test_robustness_counts_the_right_answers_after_each_change() -> None:
+    labels = np.arange(40) % 10
+
+    def answer(images: np.ndarray) -> np.ndarray:
+        return np.where((images == IMAGES).all(axis=(1, 2, 3)), labels, -1)
+
+    found = evaluate.by_change(answer, IMAGES, labels, {"blur": [0, 1], "noise": [9]}, seed=1)
+    assert found["change"].tolist() == ["blur", "blur", "noise"]
+    assert found["strength"].tolist() == [0, 1, 9]
+    assert found["accuracy"].tolist() == [1, 0, 0]
+    assert found["count"].tolist() == [40, 40, 40]
+
+
+def test_robustness_starts_at_the_accuracy_of_the_unchanged_images(results: Path) -> None:
+    predictions = artifacts.read_csv(results / "predictions.csv")[:100]
+    right = sum(row["actual"] == row["predicted"] for row in predictions)
+    rows = artifacts.read_csv(results / "robustness.csv")
+    unchanged = {row["accuracy"] for row in rows if row["strength"] == "0"}
+    assert unchanged == {str(right / 100)}

@@ -93,6 +93,22 @@ def test_the_outputs_are_cached_and_the_metrics_kept_in_git() -> None:
             assert list(metric.values()) == [{"cache": False}]
 
 
+def test_every_plot_has_a_title_labels_and_a_template() -> None:
+    theirs = {"confusion_normalized"}
+    ours = {path.stem for path in (REPOSITORY / ".dvc/plots").glob("*.json")}
+    for plot in PIPELINE["plots"]:
+        if isinstance(plot, dict):
+            (properties,) = plot.values()
+            assert {"x", "y", "title", "x_label", "y_label"} <= set(properties)
+            assert properties["template"] in ours | theirs
+
+
+def test_the_plots_show_every_picture_of_the_report() -> None:
+    pictures = {out for out in outs("report") if out.endswith(".png")}
+    assert len(pictures) == 5
+    assert {plot for plot in PIPELINE["plots"] if isinstance(plot, str)} == pictures
+
+
 def test_the_committed_metrics_are_few_plain_numbers() -> None:
     for file in (REPOSITORY / "metrics").glob("*.json"):
         numbers = json.loads(file.read_text())
@@ -121,7 +137,7 @@ def test_a_second_run_does_nothing(project: Project) -> None:
 @pytest.mark.parametrize(
     ("section", "key", "value", "expected"),
     [
-        ("report", "dpi", 72, ["report"]),
+        ("report", "mistakes", 10, ["report"]),
         ("evaluate", "calibration_bins", 5, ["evaluate", "report"]),
         ("train", "epochs", 1, ["train", "evaluate", "report"]),
         ("prepare", "validation", 80, ["prepare", "train", "evaluate", "report"]),

@@ -1,45 +1,60 @@
 """The report stage: the page and its figures, from whatever run, and what it refuses."""
 
-import ast
 import base64
+import hashlib
+import io
+import json
 import os
 import re
+import resource
 import runpy
 import subprocess
 import sys
+import zipfile
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
+import h5py
+import matplotlib.image
 import numpy as np
 import pytest
 
 from stages import report
-from stages.reporting import figures, mistakes
+from stages.reporting import confusion, figures, gallery, mosaic, network, palette, pictures
+from stages.reporting import page as html
 from stages.shared import artifacts
 from tests.project import REPOSITORY
 
 DIGITS = [str(digit) for digit in range(10)]
-FIGURES = ("learning_curves", "confusion_matrix", "mistakes", "recall", "reliability")
+FIGURES = ("learning_curves", "classes", "reliability", "robustness")
+FILES = ("learning_curves", "confusion_matrix", "mistakes", "recall", "reliability")
+SECTIONS = (
+    *("Learning curves", "Confusion matrix", "Mistakes", "Recall and precision by class"),
+    *("Calibration: does it know when it does not know?",),
+    *("Right answers: the surest and the hardest", "The first layer's filters, and what they see"),
+    *("Robustness: what if the images were worse?", "Parameters", "Layers", "Provenance"),
+)
 INPUTS = {
     "parameters": "params.yaml",
     "curve": "curve.csv",
     "provenance": "provenance.json",
-    "train_metrics": "train.json",
     "evaluate_metrics": "evaluate.json",
     "predictions": "predictions.csv",
     "probabilities": "probabilities.npy",
     "per_class": "per-class.csv",
     "calibration": "calibration.csv",
+    "robustness": "robustness.csv",
+    "model": "model.keras",
     "test_images": "test-images.npy",
     "class_names": "class-names.json",
 }
-OUTPUTS = {name: f"{name}.png" for name in FIGURES} | {"page": "report.html"}
+OUTPUTS = {"report": "report.html"} | {name: f"{name}.png" for name in FILES}
 PARAMETERS = """
 prepare: {sources: [here, https://example.org/mnist], limit: null}
 train: {learning_rate: 1e-05}
 evaluate: {calibration_bins: 15}
-report: {dpi: 72, mistakes: 3}
+report: {mistakes: 500, mistakes_in_cell: 10, examples: 20, dpi: 144}
 """
 
 
@@ -87,17 +102,60 @@ def write_run(
         folder / "evaluate.json",
         scores | {"errors": int(turned.sum()), "macro_f1": 0.8, "calibration_error": 0.05},
     )
-    artifacts.write_json(folder / "train.json", {"epochs": len(losses), "validation_loss": 0.1})
+    artifacts.write_csv(
+        folder / "robustness.csv",
+        ["change", "strength", "accuracy", "accuracy_low", "accuracy_high", "count"],
+        [[name, by, 1 - by / 10, 0.0, 1.0, 99] for name in ("noise", "blur") for by in (0, 5)],
+    )
+    write_model(folder / "model.keras", classes)
     artifacts.write_json(
         folder / "provenance.json", {"promise": "Same bits & all.", "versions": {"keras": "3.15.1"}}
     )
     (folder / "params.yaml").write_text(PARAMETERS)
 
 
-def make_page(folder: Path, dpi: int = 72, mistakes: int = 3) -> str:
+def write_model(path: Path, classes: int, filters: int = 4) -> None:
+    """Write a model as Keras would, of a convolution and a dense layer."""
+    random = np.random.default_rng(2)
+    weights = {
+        "conv2d": ("convolution_1", [(3, 3, 1, filters), (filters,)]),
+        "dense": ("logits", [(676 * filters, classes), (classes,)]),
+    }
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        for group, (name, shapes) in weights.items():
+            arrays = file.create_group(f"layers/{group}/vars")
+            arrays.attrs["name"] = name
+            for i, shape in enumerate(shapes):
+                arrays[str(i)] = random.normal(size=shape).astype(np.float32)
+    layers = [
+        {"class_name": "InputLayer", "config": {"name": "pixels"}},
+        {
+            "class_name": "Rescaling",
+            "config": {"name": "normalisation", "scale": 0.0127, "offset": -0.42},
+        },
+        {
+            "class_name": "Conv2D",
+            "config": {"name": "convolution_1", "filters": filters, "kernel_size": [3, 3]},
+        },
+        {"class_name": "Dense", "config": {"name": "logits", "units": classes}},
+    ]
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", json.dumps({"config": {"layers": layers}}))
+        archive.writestr("model.weights.h5", content.getvalue())
+
+
+def make_page(folder: Path, dpi: int = 72) -> str:
     paths = {name: folder / file for name, file in (INPUTS | OUTPUTS).items()}
-    report.main(report.Params(dpi=dpi, mistakes=mistakes), **paths)
+    params = report.Params(mistakes=500, mistakes_in_cell=10, examples=20, dpi=dpi)
+    report.main(params, **paths)
     return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def size(file: Path) -> tuple[int, int]:
+    """Return the width and height of a PNG that can be read to its end."""
+    height, width, _ = matplotlib.image.imread(file).shape
+    return width, height
 
 
 def options() -> list[str]:
@@ -133,6 +191,9 @@ class Outline(HTMLParser):
         if tag not in {"meta", "link", "img"}:
             self.open.append(tag)
 
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
@@ -150,38 +211,59 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Outline:
     return Outline(make_page(folder))
 
 
-def test_page_opens_with_verdict_and_promise(page: Outline) -> None:
+def test_page_opens_with_the_verdict_and_has_every_section_in_order(page: Outline) -> None:
     verdict = "It gets 80.00% of 120 unseen test images right (95% interval 70.00% to 90.00%)"
     assert f"{verdict} and makes 24 mistakes." in page.text
-    assert page.text.index(verdict) < page.text.index("Same bits & all.")
-    assert page.text.index("Same bits & all.") < page.text.index("Learning curves")
+    places = [page.text.index(title) for title in (verdict, *SECTIONS)]
+    assert places == sorted(places)
+    assert page.text.count("Same bits & all.") == 1
 
 
-def test_page_shows_numbers_parameters_and_versions(page: Outline) -> None:
-    for text in ("validation_loss", "0.1000", "learning_rate", "1e-05", "calibration_bins", "15"):
+def test_page_shows_parameters_layers_and_versions(page: Outline) -> None:
+    for text in ("learning_rate", "1e-05", "calibration_bins", "15", "here, https://example.org/"):
         assert text in page.text
-    assert "here, https://example.org/mnist" in page.text
+    for text in ("convolution_1", "Conv2D", "40", "27,050", "27,090", "kernel_size 3, 3"):
+        assert text in page.text
     assert "3.15.1" in page.text
     assert "Python" not in page.text
 
 
-def test_every_image_is_a_png_with_size_and_alternative_text(page: Outline) -> None:
+def test_page_names_its_data_by_digest(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    page = make_page(tmp_path)
+    for name in ("model.keras", "test-images.npy", "probabilities.npy"):
+        assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() in page
+
+
+def test_every_picture_has_a_size_and_alternative_text(page: Outline) -> None:
+    drawings = page.all("svg")
+    assert len(drawings) == len(FIGURES)
+    for drawing in drawings:
+        assert drawing["role"] == "img" and len(drawing["aria-label"] or "") > 40
+        assert drawing["width"] == "360" and float(drawing["height"] or 0) > 100
     images = page.all("img")
-    assert len(images) == len(FIGURES)
+    assert len(images) == 24 + 20 + 20 + 2 * 4
     for image in images:
-        assert len(image["alt"] or "") > 20
-        assert int(image["width"] or 0) > 100 and int(image["height"] or 0) > 100
+        assert len(image["alt"] or "") > 15
+        assert image["width"] == image["height"] == "84"
         kind, content = (image["src"] or "").split(",")
         assert kind == "data:image/png;base64"
         assert base64.b64decode(content).startswith(b"\x89PNG")
 
 
+def test_ids_are_unique_and_every_reference_is_within_its_own_figure(page: Outline) -> None:
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)) > 100
+    uses = [attributes["xlink:href"] or "" for attributes in page.all("use")]
+    assert {use[1:] for use in uses} <= set(ids)
+
+
 def test_page_loads_nothing_from_elsewhere(page: Outline) -> None:
     assert not page.all("script")
     for _, attributes in page.tags:
-        for name in ("src", "href", "srcset", "data"):
-            assert (attributes.get(name) or "data:").startswith("data:")
-    assert not re.search(r"url\(|@import", page.text)
+        for name in ("src", "href", "srcset", "data", "xlink:href"):
+            assert (attributes.get(name) or "#").startswith(("data:", "#"))
+    assert not re.search(r"url\([^#]|@import", page.text)
 
 
 def test_page_is_for_light_and_dark_and_phones(page: Outline) -> None:
@@ -189,12 +271,6 @@ def test_page_is_for_light_and_dark_and_phones(page: Outline) -> None:
     assert {"name": "color-scheme", "content": "light dark"} in page.all("meta")
     assert any(meta.get("name") == "viewport" for meta in page.all("meta"))
     assert page.all("html") == [{"lang": "en"}]
-
-
-@pytest.mark.parametrize("dpi", [72, 144, 216])
-def test_pictures_keep_their_size_on_the_page_at_any_dpi(tmp_path: Path, dpi: int) -> None:
-    write_run(tmp_path, count=20)
-    assert Outline(make_page(tmp_path, dpi=dpi)).all("img")[0]["width"] == "432"
 
 
 @pytest.mark.parametrize(
@@ -219,19 +295,35 @@ def test_page_survives(tmp_path: Path, run_as: dict) -> None:
     write_run(tmp_path, **run_as)
     page = Outline(make_page(tmp_path))
     assert not page.all("script")
-    assert len(page.all("img")) == len(FIGURES)
+    assert len(page.all("svg")) == len(FIGURES)
     for name in run_as.get("names", DIGITS):
         assert name in page.text
+    for title in SECTIONS:
+        assert title in page.text
     assert (tmp_path / "report.html").stat().st_size < 3_000_000
+    for name in FILES:
+        assert all(100 < side < 3000 for side in size(tmp_path / f"{name}.png")), name
+
+
+@pytest.mark.parametrize("dpi", [72, 144, 216])
+def test_pictures_have_the_dots_per_inch_asked_for(tmp_path: Path, dpi: int) -> None:
+    write_run(tmp_path, count=20)
+    make_page(tmp_path, dpi)
+    for name, (width, height) in {"learning_curves": (5, 5), "reliability": (5, 6)}.items():
+        assert size(tmp_path / f"{name}.png") == (width * dpi, height * dpi)
 
 
 def test_hostile_parameters_and_versions_are_text(tmp_path: Path) -> None:
     write_run(tmp_path)
-    (tmp_path / "params.yaml").write_text("note: 1\ntrain: {'<b>': '<script>', deep: {a: [1, {}]}}")
-    (tmp_path / "provenance.json").write_text('{"promise": "<i>", "versions": {"<u>": "&amp;"}}')
+    (tmp_path / "params.yaml").write_text(
+        "note: 1\ntrain: {'<blink>': '<script>', deep: {a: [1, {}]}}"
+    )
+    (tmp_path / "provenance.json").write_text(
+        '{"promise": "<marquee>", "versions": {"<u>": "&amp;"}}'
+    )
     page = Outline(make_page(tmp_path))
-    assert not {"b", "i", "u", "script"} & {tag for tag, _ in page.tags}
-    for text in ("<b>", "<script>", "<i>", "<u>", "&amp;", "deep.a"):
+    assert not {"blink", "marquee", "u", "script"} & {tag for tag, _ in page.tags}
+    for text in ("<blink>", "<script>", "<marquee>", "<u>", "&amp;", "deep.a"):
         assert text in page.text
 
 
@@ -246,12 +338,37 @@ def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
     assert results[0] == results[1]
 
 
-def test_figures_do_not_name_their_maker(tmp_path: Path) -> None:
+def test_the_page_names_neither_its_maker_nor_a_time(tmp_path: Path) -> None:
     write_run(tmp_path)
-    make_page(tmp_path)
-    for name in FIGURES:
+    page = make_page(tmp_path)
+    assert not re.search(r"Matplotlib|matplotlib\.org|<!--|\b20[2-9]\d-\d\d", page)
+    for source in re.findall(r"base64,([^\"]+)", page):
+        assert b"tEXt" not in base64.b64decode(source)
+    for name in FILES:
         content = (tmp_path / f"{name}.png").read_bytes()
         assert b"tEXt" not in content and b"tIME" not in content
+
+
+def test_pictures_are_on_white(tmp_path: Path) -> None:
+    """The figures of the page have no ground; a file is looked at on any."""
+    write_run(tmp_path)
+    make_page(tmp_path)
+    for name in FILES:
+        drawn = matplotlib.image.imread(tmp_path / f"{name}.png")
+        assert (drawn[0, 0] == 1).all() and (drawn[..., 3] == 1).all()
+
+
+def test_a_report_on_ten_thousand_images_is_quick_and_small(tmp_path: Path) -> None:
+    """Noise, which does not compress, is the worst that images can be."""
+    write_run(tmp_path, count=10_000, wrong=0.0625)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert run(tmp_path).returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 8, "seconds"
+    page = Outline((tmp_path / "report.html").read_text())
+    assert "The 500 surest of 625 are shown." in page.text
+    assert len(page.all("img")) == 500 + 20 + 20 + 2 * 4
+    assert (tmp_path / "report.html").stat().st_size < 3_000_000
 
 
 def test_report_imports_neither_tensorflow_nor_pyplot() -> None:
@@ -272,13 +389,15 @@ def test_report_imports_neither_tensorflow_nor_pyplot() -> None:
         ("probabilities.npy", "no array", "probabilities.npy is not a whole .npy file"),
         ("test-images.npy", "", "test-images.npy is not a whole .npy file"),
         ("evaluate.json", "{}", "evaluate.json: accuracy: Field required"),
-        ("train.json", "[1]", "train.json: Input should be a valid dictionary"),
+        ("robustness.csv", "change,strength\nmelt,1\n", "robustness.csv: 0: change: Input should"),
+        ("model.keras", "no model", "model.keras is not a Sequential model saved by Keras"),
         ("provenance.json", '{"versions": {}}', "provenance.json: promise: Field required"),
         ("class-names.json", "[1]", "class-names.json: 0: Input should be a valid string"),
         ("class-names.json", '["a", "b"]', "120 predictions of 2 classes"),
         ("class-names.json", "{", "class-names.json is not JSON"),
-        ("params.yaml", "report: {dpi: 20, mistakes: 3}", "report.dpi = 20: should be greater"),
-        ("params.yaml", "report: {dpi: 72, mistake: 3}", "did you mean report.mistakes?"),
+        ("params.yaml", "report: {mistakes: 0}", "report.mistakes = 0: should be"),
+        ("params.yaml", "report: {dpi: 20}", "report.dpi = 20: should be greater"),
+        ("params.yaml", "report: {mistake: 3}", "did you mean report.mistakes?"),
         ("per-class.csv", None, "No such file or directory: 'per-class.csv'"),
     ],
 )
@@ -314,17 +433,97 @@ def test_missing_options_are_a_usage_error() -> None:
     assert done.stderr.startswith("usage: python -m stages.report")
 
 
-def test_surest_mistakes_come_first_and_no_cell_overflows() -> None:
-    actual = np.array([0, 0, 0, 0, 1, 1])
-    predicted = np.array([1, 1, 0, 1, 0, 1])
-    confidence = np.array([0.6, 0.9, 1.0, 0.7, 0.8, 0.9])
-    cells = mistakes.surest(actual, predicted, confidence, limit=2)
+def test_the_surest_come_first_and_of_equals_the_lower_index() -> None:
+    wrong = np.array([True, True, False, True, True])
+    confidence = np.array([0.6, 0.9, 1.0, 0.9, 0.7])
+    assert gallery.surest(wrong, confidence, limit=3) == [1, 3, 4]
+    assert gallery.hardest(wrong, confidence, limit=2) == [0, 4]
+    assert gallery.surest(~wrong & wrong, confidence, limit=3) == []
+
+
+def test_a_mistake_shows_its_index_and_probabilities(tmp_path: Path) -> None:
+    write_run(tmp_path, names=["cat", "dog", "cow"])
+    probabilities = np.load(tmp_path / "probabilities.npy")
+    page = make_page(tmp_path)
+    actual, predicted = np.loadtxt(tmp_path / "predictions.csv", int, delimiter=",", skiprows=1).T
+    names = ["cat", "dog", "cow"]
+    for i in np.flatnonzero(actual != predicted):
+        said, true = names[predicted[i]], names[actual[i]]
+        assert f'alt="Test image {i}, a {true}, taken for {said}"' in page
+        assert f"<small>no. {i}</small>" in page
+        told = f"<b>said {said}</b> <i>{probabilities[i].max():.1%}</i><span>is {true}</span>"
+        assert told in page
+
+
+def pixels(image: str) -> np.ndarray:
+    source = re.findall(r"base64,([^\"]+)", image)[0]
+    content = matplotlib.image.imread(io.BytesIO(base64.b64decode(source)))
+    return np.round(content * 255).astype(np.uint8)
+
+
+def test_digits_are_drawn_pixel_by_pixel() -> None:
+    image = (np.indices((28, 20)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    drawn = pictures.ink(image, "a board")
+    np.testing.assert_array_equal(pixels(drawn)[..., 3], image)
+    assert 'width="60" height="84"' in drawn
+    assert "image-rendering: pixelated" in (REPOSITORY / "stages/reporting/page.html").read_text()
+
+
+def test_weights_are_blue_above_zero_and_orange_below() -> None:
+    drawn = pixels(pictures.signed(np.array([[2.0, -1.0], [0.0, 1.0]]), "weights"))
+    assert drawn[0, 0].tolist() == [*palette.rgb("blue"), 255]
+    assert drawn[0, 1].tolist() == [*palette.rgb("orange"), 128]
+    assert drawn[1, 0, 3] == 0
+
+
+def test_the_network_is_read_as_keras_has_it(tmp_path: Path) -> None:
+    from stages.shared import numerics
+
+    keras = numerics.keras()
+    from stages.training.network import build
+
+    model = build((28, 28, 1), 10, {"mean": 33.3, "standard_deviation": 78.6}, [4, 6], 3, [8], 0.1)
+    model.save(tmp_path / "model.keras")
+    layers = network.read(tmp_path / "model.keras")
+    assert [layer.name for layer in layers] == ["pixels", *(layer.name for layer in model.layers)]
+    assert [layer.parameters for layer in layers[1:]] == [x.count_params() for x in model.layers]
+
+    image = np.random.default_rng(1).integers(0, 256, (28, 28, 1), np.uint8)
+    first = keras.Model(model.inputs, model.get_layer("convolution_1").output)
+    expected = first.predict(image[None], verbose=0)[0]
+    np.testing.assert_allclose(network.responses(layers, image), expected, atol=1e-5)
+
+
+def test_a_network_without_a_convolution_has_no_filters() -> None:
+    dense = network.Layer("logits", "Dense", {"units": 10}, [])
+    assert "no convolution" in gallery.filters([dense], np.zeros((28, 28, 1), np.uint8))
+
+
+def test_the_confusion_matrix_counts_every_image() -> None:
+    actual, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 2])
+    outline = Outline(html.confusion(actual, predicted, ["a", "b", "c"]))
+    assert re.sub(r"\s+", "", outline.text) == "truetakenforabca21b11c1"
+    cells = [attributes for tag, attributes in outline.tags if tag == "td"]
+    assert [cell.get("class") for cell in cells] == ["right", None, None, None] * 2 + ["right"]
+
+
+def test_the_picture_of_the_confusion_matrix_counts_every_image() -> None:
+    actual, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 2])
+    with figures.style():
+        figure = confusion.matrix(actual, predicted, ["a", "b", "c"])
+    found = {text.get_position(): int(text.get_text()) for text in figure.axes[0].texts}
+    assert found == {(0, 0): 2, (1, 0): 1, (1, 1): 1, (2, 1): 1, (2, 2): 1}
+
+
+def test_mistakes_keep_their_order_and_no_cell_overflows() -> None:
+    actual, predicted = np.array([0, 0, 0, 0, 1, 1]), np.array([1, 1, 0, 1, 0, 1])
+    cells = mosaic.cells([1, 4, 3, 0], actual, predicted, limit=2)
     assert cells == {(0, 1): [1, 3], (1, 0): [4]}
 
 
 def test_pictures_of_mistakes_keep_inside_their_own_cells() -> None:
     cells = {(0, 1): range(7), (1, 0): range(1), (2, 1): range(10)}
-    layout = mistakes.Layout(cells, 3, height=28, width=20)
+    layout = mosaic.Layout(cells, 3, height=28, width=20)
     taken = np.zeros((layout.y_edges[-1], layout.x_edges[-1]), dtype=bool)
     for (true, guess), members in cells.items():
         for place in range(len(members)):
@@ -335,37 +534,39 @@ def test_pictures_of_mistakes_keep_inside_their_own_cells() -> None:
             taken[y : y + 28, x : x + 20] = True
 
 
-def test_digits_are_drawn_pixel_by_pixel() -> None:
+def test_mistakes_are_drawn_pixel_by_pixel() -> None:
     """Without smoothing a checkerboard has only its own two shades."""
     image = (np.indices((28, 28)).sum(axis=0) % 2 * 255).astype(np.uint8)[None, :, :, None]
     with figures.style():
-        figure = mistakes.figure({(0, 1): [0]}, image, np.array([0.9]), ["a", "b"])
+        figure = mosaic.draw({(0, 1): [0]}, image, np.array([0.9]), ["a", "b"])
         drawn = figure.axes[0].images[0]
     assert drawn.get_interpolation() == "nearest"
     shades = np.array(drawn.get_array())
-    x, y = mistakes.Layout({(0, 1): [0]}, 2, 28, 28).corner(0, 1, 0)
+    x, y = mosaic.Layout({(0, 1): [0]}, 2, 28, 28).corner(0, 1, 0)
     np.testing.assert_array_equal(shades[y : y + 28, x : x + 28], 255 - image[0, ..., 0])
 
 
-def test_confusion_matrix_counts_every_image() -> None:
-    actual, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 2])
-    with figures.style():
-        figure = figures.confusion_matrix(actual, predicted, ["a", "b", "c"])
-    found = {text.get_position(): int(text.get_text()) for text in figure.axes[0].texts}
-    assert found == {(0, 0): 2, (1, 0): 1, (1, 1): 1, (2, 1): 1, (2, 2): 1}
+def test_page_and_figures_share_a_palette(page: Outline) -> None:
+    style = (REPOSITORY / "stages/reporting/style.mplstyle").read_text()
+    light = {colour.removeprefix("#") for colour in palette.LIGHT.values()}
+    assert set(re.findall(r"\b[0-9a-f]{6}\b", style)) <= light
+    assert set(palette.LIGHT) == set(palette.DARK)
+    drawn = {
+        style for _, a in page.tags for style in re.findall(r"#[0-9a-f]{6}", a.get("style") or "")
+    }
+    assert not drawn, "a colour that does not turn with the page"
 
 
-def test_page_and_figures_share_a_palette() -> None:
-    folder = Path(figures.__file__).parent
-    page, style = (folder / "page.html").read_text(), (folder / "style.mplstyle").read_text()
-    cycle = re.search(r'cycler\("color", (\[.*\])\)', style)
-    assert cycle
-    colours = {f"#{colour.lower()}" for colour in ast.literal_eval(cycle[1])}
-    assert set(re.findall(r"--(?:blue|orange): (#\w+)", page)) <= colours
-    assert {figures.BLUE.lower(), figures.ORANGE.lower()} <= colours
+@pytest.mark.parametrize("colours", [palette.LIGHT, palette.DARK])
+@pytest.mark.parametrize("ink", ["ink", "soft"])
+def test_text_can_be_read(colours: dict[str, str], ink: str) -> None:
+    """W3C, Web Content Accessibility Guidelines 2.2, 1.4.3: a contrast of 4.5 at least."""
 
+    def luminance(colour: str) -> float:
+        shares = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-def test_a_page_of_ten_thousand_images_stays_under_three_megabytes(tmp_path: Path) -> None:
-    """Noise, which does not compress, is the worst that images can be."""
-    write_run(tmp_path, count=10_000, wrong=0.05)
-    assert len(make_page(tmp_path, dpi=144, mistakes=10)) < 3_000_000
+    for ground in ("page", "card"):
+        dark, bright = sorted(luminance(colours[name]) for name in (ink, ground))
+        assert (bright + 0.05) / (dark + 0.05) >= 4.5

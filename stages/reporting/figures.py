@@ -1,25 +1,40 @@
-"""The figures: arrays in, a matplotlib figure out."""
+"""The figures: arrays in, a matplotlib figure out, and that as SVG in the page's colours or PNG."""
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
 
+from stages.reporting import palette
+
 Table = Mapping[str, np.ndarray]
 
-BLUE, ORANGE = "#0072B2", "#D55E00"
-GREY = "#8A8F98"
-# Inches of a figure as wide as the page's column.
-WIDTH = 6.0
+# Inches of every figure: small, so that its letters are readable on a phone, which shrinks it.
+WIDTH = 5.0
 PERCENT = FuncFormatter(lambda share, _: f"{round(100 * share, 6):g}%")
+# What the strength of a change counts.
+UNITS = {
+    "shift": "pixels to one side",
+    "rotation": "degrees to one side",
+    "noise": "grey values, of 255",
+    "blur": "times blurred",
+}
+# What a figure shows, for those who do not see it.
+SAYS = {
+    "learning_curves": "Loss, above, and accuracy, below, by epoch, of training and validation.",
+    "classes": "Recall and precision of each class; the table has the numbers.",
+    "reliability": "Accuracy by confidence, above, and the number of images, below.",
+    "robustness": "Accuracy by strength of each change of the images.",
+}
+GREY = palette.LIGHT["soft"]
 
 
 def style() -> AbstractContextManager[None]:
@@ -28,11 +43,34 @@ def style() -> AbstractContextManager[None]:
     return matplotlib.style.context(str(ours), after_reset=True)
 
 
+def drawn(tables: Mapping[str, Table]) -> dict[str, Figure]:
+    """Return the page's figures, by the names of the functions that make them of `tables`."""
+    makers = (learning_curves, classes, reliability, robustness)
+    return {make.__name__: make(tables[make.__name__]) for make in makers}
+
+
 def png(figure: Figure, dpi: int) -> bytes:
-    """Return the figure as PNG, without the chunk that names matplotlib's version."""
+    """Return the figure as PNG on white, without the chunk that names matplotlib's version."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
+    nothing = {"Software": None}
+    figure.savefig(content, format="png", dpi=dpi, facecolor="white", metadata=nothing)
     return content.getvalue()
+
+
+def svg(name: str, figure: Figure) -> str:
+    """Return the figure as an <svg> for the page.
+
+    Its colours become the page's variables, so that it is light and dark with it; the names of
+    its parts begin with `name`, so that they are unique in the page.
+    """
+    content = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(content, format="svg", metadata=nothing)
+    drawing = palette.variables(content.getvalue())
+    drawing = re.sub(r"<!--.*?-->\s*|<style.*?</style>", "", drawing, flags=re.DOTALL)
+    drawing = re.sub(r'( id="|href="#|url\(#)', rf"\1{name}-", drawing[drawing.index("<svg") :])
+    drawing = re.sub(r'\b(width|height)="([\d.]+)pt"', r'\1="\2"', drawing, count=2)
+    return drawing.replace("<svg", f'<svg role="img" aria-label="{SAYS[name]}"', 1)
 
 
 def learning_curves(curve: Table) -> Figure:
@@ -42,13 +80,11 @@ def learning_curves(curve: Table) -> Figure:
         curve: `epoch`, `loss`, `accuracy`, `validation_loss`, `validation_accuracy`, each
             (epochs,); a NaN leaves a gap.
     """
-    figure = Figure((WIDTH, 6), layout="constrained")
+    figure = Figure((WIDTH, 5), layout="constrained")
     upper, lower = figure.subplots(2, sharex=True)
     for axes, name in ((upper, "loss"), (lower, "accuracy")):
-        axes.plot(curve["epoch"], curve[name], "o-", color=BLUE, label="training")
-        axes.plot(
-            curve["epoch"], curve[f"validation_{name}"], "s--", color=ORANGE, label="validation"
-        )
+        axes.plot(curve["epoch"], curve[name], "o-", label="training")
+        axes.plot(curve["epoch"], curve[f"validation_{name}"], "s--", label="validation")
     upper.set_title("Loss (lower is better)")
     upper.set_ylim(bottom=0)
     upper.legend()
@@ -59,139 +95,98 @@ def learning_curves(curve: Table) -> Figure:
     return figure
 
 
-def confusion_matrix(actual: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> Figure:
-    """Return how many images of each true class were taken for each class.
-
-    Args:
-        actual, predicted: (n,) integers, labels.
-        names: of the classes.
-    """
-    counts = np.zeros((len(names), len(names)), dtype=int)
-    np.add.at(counts, (actual, predicted), 1)
-    cell = min(0.9, max(0.3, 5 / len(names)))
-    side = cell * len(names)
-    figure = Figure((side + 1.2, side + 1.2), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(_tints(counts))
-    for row, column in zip(*counts.nonzero(), strict=True):
-        axes.text(
-            *(column, row, f"{counts[row, column]}"),
-            ha="center",
-            va="center",
-            fontsize=min(11, cell * 26),
-            weight="bold" if row == column else "normal",
-        )
-    label_matrix(axes, np.arange(len(names)), np.arange(len(names)), names)
-    axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
-    axes.grid(False)
-    axes.grid(which="minor")
-    return figure
-
-
-def _tints(counts: np.ndarray) -> np.ndarray:
-    """Return a colour a cell: blue for right answers, orange by the number for wrong ones.
-
-    Right answers outnumber wrong ones a thousandfold; one scale for both would hide the latter.
-    """
-    wrong = counts * ~np.eye(len(counts), dtype=bool)
-    strength = 0.85 * np.sqrt(wrong / max(wrong.max(), 1))
-    tints = _blend(ORANGE, strength)
-    tints[np.diag_indices(len(counts))] = _blend(BLUE, np.array(0.18))
-    return tints
-
-
-def _blend(colour: str, strength: np.ndarray) -> np.ndarray:
-    """Return as much of `colour` (0 to 1) mixed into white, shape (..., 3)."""
-    blend: np.ndarray = 1 - strength[..., None] * (1 - np.array(to_rgb(colour)))
-    return blend
-
-
-def label_matrix(axes: Axes, across: np.ndarray, down: np.ndarray, names: Sequence[str]) -> None:
-    """Label the columns, on top, and the rows of a confusion matrix at the given places."""
-    labels = [short(name) for name in names]
-    upright = max(map(len, labels)) > 3
-    axes.set_xticks(across, labels, rotation=90 if upright else 0)
-    axes.set_yticks(down, labels)
-    axes.xaxis.tick_top()
-    axes.xaxis.set_label_position("top")
-    axes.set_xlabel("predicted class", labelpad=8)
-    axes.set_ylabel("true class", labelpad=8)
-    axes.spines[:].set_visible(False)
-
-
 def short(name: str) -> str:
     """Return a class name as one line of at most 16 characters."""
     line = " ".join(name.split())
     return line if len(line) <= 16 else line[:15] + "…"
 
 
-def recall(classes: Table, names: Sequence[str]) -> Figure:
-    """Return the recall of each class with its 95% interval.
+def classes(scores: Table) -> Figure:
+    """Return recall, with its 95% interval, and precision of each class.
 
     Args:
-        classes: `recall`, `recall_low`, `recall_high`, each (classes,).
-        names: of the classes.
+        scores: `class`, `precision`, `recall`, `recall_low`, `recall_high`, each (classes,).
     """
-    figure = Figure((WIDTH, 1.2 + 0.34 * len(names)), layout="constrained")
+    names = scores["class"].tolist()
+    figure = Figure((WIDTH, 1.4 + 0.34 * len(names)), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(names))
-    axes.hlines(places, classes["recall_low"], classes["recall_high"], color=BLUE, alpha=0.35, lw=5)
-    axes.plot(classes["recall"], places, "o", color=BLUE, markersize=8, clip_on=False)
-    right = axes.get_yaxis_transform()
-    for place, value in enumerate(classes["recall"]):
-        axes.text(1.02, place, f"{value:.1%}", va="center", transform=right)
+    interval = (scores["recall_low"], scores["recall_high"])
+    axes.hlines(places, *interval, color="C0", alpha=0.35, lw=5, label="95% interval of recall")
+    axes.plot(scores["recall"], places, "o", markersize=8, clip_on=False, label="recall")
+    axes.plot(scores["precision"], places, "s", markersize=5, clip_on=False, label="precision")
     axes.set_yticks(places, [short(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlim(math.floor(classes["recall_low"].min() * 100) / 100, 1.0005)
+    lowest = min(scores["recall_low"].min(), scores["precision"].min())
+    axes.set_xlim(math.floor(lowest * 100) / 100, 1.0005)
     axes.xaxis.set_major_formatter(PERCENT)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.grid(axis="y", visible=False)
-    axes.set_title("Recall by class, with 95% interval")
-    axes.set_xlabel("recall (share of the class's images that were found)")
     axes.set_ylabel("class")
+    figure.legend(loc="outside upper left", ncols=3)
     return figure
 
 
-def reliability(bins: Table, error: float) -> Figure:
+def reliability(bins: Table) -> Figure:
     """Return accuracy against confidence, and how many images have each confidence.
 
     Args:
         bins: `low`, `high`, `count`, `confidence`, `accuracy`, `accuracy_low`, `accuracy_high`,
             each (bins that hold an image,).
-        error: expected calibration error.
     """
-    figure = Figure((WIDTH, 7), layout="constrained")
+    figure = Figure((WIDTH, 6), layout="constrained")
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1.2, label="confidence = accuracy")
-    upper.vlines(
-        *(bins["confidence"], bins["accuracy_low"], bins["accuracy_high"]),
-        color=BLUE,
-        alpha=0.35,
-        lw=5,
-        label="95% interval",
-    )
-    upper.plot(
-        *(bins["confidence"], bins["accuracy"], "o"),
-        color=BLUE,
-        markersize=8,
-        clip_on=False,
-        label="this model",
-    )
-    upper.set_title(f"Reliability (expected calibration error {error:.2%})")
+    interval = (bins["confidence"], bins["accuracy_low"], bins["accuracy_high"])
+    upper.vlines(*interval, color="C0", alpha=0.35, lw=5, label="95% interval")
+    points = {"color": "C0", "markersize": 8, "clip_on": False, "label": "this model"}
+    upper.plot(bins["confidence"], bins["accuracy"], "o", **points)
     upper.set_ylabel("accuracy")
     upper.set_ylim(-0.02, 1.02)
     upper.yaxis.set_major_formatter(PERCENT)
     upper.legend(loc="upper left")
+    _count(lower, bins)
+    return figure
+
+
+def _count(axes: Axes, bins: Table) -> None:
+    """Draw how many images each bin holds."""
     width = bins["high"] - bins["low"]
-    bars = lower.bar(bins["low"], bins["count"], width, align="edge", color=BLUE, edgecolor="white")
+    bars = axes.bar(bins["low"], bins["count"], 0.94 * width, align="edge")
     if width.min() > 0.05:
-        lower.bar_label(bars, [f"{count:,}" for count in bins["count"]], fontsize=8, padding=1)
-    lower.set_yscale("log")
-    lower.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    lower.set_ylim(0.5, 4 * bins["count"].max())
-    lower.set_ylabel("images")
-    lower.set_xlabel("confidence (probability of the answer given)")
-    lower.set_xlim(-0.01, 1.01)
-    lower.xaxis.set_major_formatter(PERCENT)
+        axes.bar_label(bars, [f"{count:,}" for count in bins["count"]], fontsize=8, padding=1)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_ylim(0.5, 4 * bins["count"].max())
+    axes.set_ylabel("images")
+    axes.set_xlabel("confidence (probability of the answer given)")
+    axes.set_xlim(-0.01, 1.01)
+    axes.xaxis.set_major_formatter(PERCENT)
+
+
+def robustness(changes: Table) -> Figure:
+    """Return accuracy by strength, a panel a change, with the 95% interval as a band.
+
+    Args:
+        changes: `change`, `strength`, `accuracy`, `accuracy_low`, `accuracy_high`, each (rows,).
+    """
+    names = list(dict.fromkeys(changes["change"].tolist()))
+    rows = math.ceil(len(names) / 2)
+    figure = Figure((WIDTH, 0.3 + 2.3 * rows), layout="constrained")
+    panels = figure.subplots(rows, 2, sharey=True, squeeze=False).ravel()
+    for axes, name in zip(panels, names, strict=False):
+        row = np.flatnonzero(changes["change"] == name)
+        strength, accuracy, low, high = (
+            changes[column][row]
+            for column in ("strength", "accuracy", "accuracy_low", "accuracy_high")
+        )
+        axes.fill_between(strength, low, high, color="C0", alpha=0.2, linewidth=0)
+        axes.plot(strength, accuracy, "o-")
+        axes.set_title(name.capitalize())
+        axes.set_xlabel(UNITS[name])
+        axes.set_ylim(0, 1.02)
+        axes.yaxis.set_major_formatter(PERCENT)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    for axes in panels[len(names) :]:
+        axes.set_visible(False)
     return figure

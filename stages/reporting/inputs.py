@@ -1,7 +1,7 @@
 """What the report reads, checked where it comes in."""
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -10,7 +10,6 @@ from stages.shared import artifacts
 from stages.shared.errors import StageError
 
 T = TypeVar("T")
-Numbers = dict[str, int | float]
 
 
 class Epoch(BaseModel):
@@ -51,6 +50,17 @@ class Bin(BaseModel):
     accuracy: float
     accuracy_low: float
     accuracy_high: float
+
+
+class Change(BaseModel):
+    """A row of the robustness: so many test images, changed by so much."""
+
+    change: Literal["shift", "rotation", "noise", "blur"]
+    strength: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    count: int
 
 
 class Headline(BaseModel):

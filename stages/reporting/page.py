@@ -1,114 +1,123 @@
 """The page: one HTML file that holds the whole report."""
 
-import base64
 import json
-import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from stages.reporting.inputs import Provenance
+import numpy as np
+
+from stages.reporting import palette
+from stages.reporting.figures import short
+from stages.reporting.inputs import Headline
+from stages.reporting.network import Layer
 
 Row = tuple[Any, ...]
 
-MEANINGS = {
-    "accuracy": "share of the test images it got right",
-    "accuracy_low": "lower end of the accuracy's 95% interval",
-    "accuracy_high": "upper end of the accuracy's 95% interval",
-    "errors": "test images it got wrong",
-    "loss": "cross-entropy on the test images: 0 is certain and right",
-    "macro_f1": "mean of the classes' F1",
-    "calibration_error": "mean distance of confidence from accuracy",
-    "epochs": "passes over the training images",
-    "best_epoch": "epoch with the lowest validation loss",
-    "validation_accuracy": "share of the validation images it got right",
-    "validation_loss": "cross-entropy on the validation images",
-    "parameters": "numbers the model has learned",
-}
 
-
-def render(
-    pictures: Mapping[str, bytes],
-    dpi: int,
-    metrics: Mapping[str, Mapping[str, float]],
-    classes: Mapping[str, Sequence[Any]],
-    parameters: Mapping[str, Any],
-    provenance: Provenance,
-    mistakes_shown: int,
-) -> str:
-    """Return the page.
-
-    Args:
-        pictures: PNG by name of its place in page.html.
-        dpi: of the pictures; the page shows 72 of their dots per inch as one CSS pixel each.
-        metrics: what `train` and `evaluate` measured.
-        classes: columns of the scores by class, the first their names.
-        parameters: the sections of params.yaml.
-        provenance: the promise, a sentence, and the versions by library.
-        mistakes_shown: how many of the mistakes have a picture.
-    """
+def render(**parts: str) -> str:
+    """Return the page, with each of its parts, HTML, in its place in page.html."""
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-    return Template(template).substitute(
-        {name: picture(png, dpi) for name, png in pictures.items()},
-        verdict=escape(verdict(metrics["evaluate"], sum(classes["count"]))),
-        promise=escape(provenance.promise),
-        shown=f"{mistakes_shown:,} of {metrics['evaluate']['errors']:,}",
-        classes=table(
-            ("class", "recall", "precision", "F1", "images"),
-            zip(
-                *(classes[n] for n in ("class", "recall", "precision", "f1", "count")), strict=True
-            ),
-        ),
-        metrics=groups(metrics, explained),
-        parameters=groups(parameters, flat),
-        versions=table(("library", "version"), sorted(provenance.versions.items())),
-    )
+    return Template(template).substitute(parts, palette=palette.css())
 
 
-def verdict(metrics: Mapping[str, float], count: int) -> str:
+def verdict(metrics: Headline, count: int) -> str:
     """Return the result in one sentence."""
     return (
-        f"It gets {metrics['accuracy']:.2%} of {count:,} unseen test images right "
-        f"(95% interval {metrics['accuracy_low']:.2%} to {metrics['accuracy_high']:.2%}) "
-        f"and makes {metrics['errors']:,} mistake{'' if metrics['errors'] == 1 else 's'}."
+        f"It gets {metrics.accuracy:.2%} of {count:,} unseen test images right "
+        f"(95% interval {metrics.accuracy_low:.2%} to {metrics.accuracy_high:.2%}) "
+        f"and makes {metrics.errors:,} mistake{'' if metrics.errors == 1 else 's'}."
     )
 
 
-def picture(png: bytes, dpi: int) -> str:
-    """Return the attributes of an <img> that holds `png` and keeps its room while loading."""
-    width, height = (round(dots * 72 / dpi) for dots in struct.unpack(">II", png[16:24]))
-    content = base64.b64encode(png).decode()
-    return f'width="{width}" height="{height}" src="data:image/png;base64,{content}"'
+def shown(some: int, count: int) -> str:
+    """Return in words that `some` of `count` images are shown."""
+    if some < count:
+        return f"The {some:,} surest of {count:,} are shown."
+    return f"All {count:,} are shown." if count else "There are none."
 
 
-def groups(sections: Mapping[str, Any], rows: Callable[[Mapping[str, Any]], Iterable[Row]]) -> str:
-    """Return a heading and a table for each of `sections` that is a mapping."""
+def confusion(actual: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> str:
+    """Return how many images of each true class were taken for each class, as a table.
+
+    Args:
+        actual, predicted: (n,) integers, labels.
+        names: of the classes.
+    """
+    counts = np.zeros((len(names), len(names)), dtype=int)
+    np.add.at(counts, (actual, predicted), 1)
+    most = max((counts * ~np.eye(len(names), dtype=bool)).max(), 1)
+    upright = "long" if max(len(short(name)) for name in names) > 3 else ""
+    head = "".join(
+        f'<th scope="col"><span class="{upright}">{escape(short(name))}</span></th>'
+        for name in names
+    )
+    body = "".join(
+        f'<tr><th scope="row">{escape(short(name))}</th>'
+        f"{''.join(_count(n, i == j, most) for j, n in enumerate(counts[i].tolist()))}</tr>"
+        for i, name in enumerate(names)
+    )
+    axis = f'<th colspan="{len(names)}">taken for</th>'
+    return (
+        f'<table class="confusion"><thead><tr><th rowspan="2">true</th>{axis}</tr>'
+        f"<tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def _count(count: int, right: bool, most: int) -> str:
+    """Return a cell; of wrong answers, the more, the stronger its colour."""
+    if right:
+        return f'<td class="right">{count}</td>'
+    return f'<td style="--s:{(count / most) ** 0.5:.2f}">{count}</td>' if count else "<td></td>"
+
+
+def by_class(classes: Mapping[str, np.ndarray], names: Sequence[str]) -> str:
+    """Return the scores of each class as a table."""
+    columns = (classes[name].tolist() for name in ("recall", "precision", "f1", "count"))
+    return table(
+        ("class", "recall", "precision", "F1", "images"), zip(names, *columns, strict=True)
+    )
+
+
+def parameters(sections: Mapping[str, Any]) -> str:
+    """Return a heading and a table for each section of params.yaml."""
     return "".join(
-        f"<div><h3>{escape(name)}</h3>{table((), rows(section))}</div>"
+        f"<div><h3>{escape(name)}</h3>{table((), flat(section))}</div>"
         for name, section in sections.items()
         if isinstance(section, Mapping)
     )
 
 
-def explained(metrics: Mapping[str, float]) -> Iterator[Row]:
-    """Yield a row a metric, with what it means."""
-    for name, value in metrics.items():
-        yield name, value, MEANINGS.get(name, "")
+def layers(network: Sequence[Layer]) -> str:
+    """Return the layers with their numbers of parameters, and their sum, as a table."""
+    rows: list[Row] = [
+        (
+            *(layer.name, layer.kind, layer.parameters),
+            "; ".join(f"{key} {plain(value)}" for key, value in layer.settings.items()),
+        )
+        for layer in network
+    ]
+    total = ("all", "", sum(layer.parameters for layer in network), "")
+    return table(("layer", "kind", "parameters", "settings"), [*rows, total])
 
 
-def flat(parameters: Mapping[str, Any]) -> Iterator[Row]:
+def flat(section: Mapping[str, Any]) -> Iterator[Row]:
     """Yield a row a parameter, a mapping within as rows of its own."""
-    for name, value in parameters.items():
+    for name, value in section.items():
         if isinstance(value, dict):
             yield from ((f"{name}.{key}", text) for key, text in flat(value))
         else:
-            yield name, ", ".join(map(plain, value if isinstance(value, list) else [value]))
+            yield name, plain(value)
 
 
 def plain(value: Any) -> str:
-    """Return a parameter's value as params.yaml has it."""
+    """Return a value as params.yaml has it, of a list its parts."""
+    if isinstance(value, list):
+        return ", ".join(map(plain, value))
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
@@ -123,7 +132,7 @@ def table(header: Iterable[str], rows: Iterable[Row]) -> str:
 
 
 def cell(value: Any) -> str:
-    """Return a cell of a table; numbers are set to the right, shares with four decimals."""
+    """Return a cell of a table; numbers are set to the right, shares as percentages."""
     if isinstance(value, str):
         return f"<td>{escape(value)}</td>"
-    return f'<td class="number">{value:{",d" if isinstance(value, int) else ".4f"}}</td>'
+    return f'<td class="number">{value:{",d" if isinstance(value, int) else ".2%"}}</td>'

@@ -1,40 +1,36 @@
 """The figure of the mistakes: pictures of the wrongly classified images, as a confusion matrix."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stages.reporting.figures import GREY, label_matrix, short
+from stages.reporting.confusion import label_matrix
+from stages.reporting.figures import GREY, short
 
 # Indices of images by (true, predicted) class.
 Cells = Mapping[tuple[int, int], Sequence[int]]
 
-# More pictures would be neither readable nor small.
-MOST = 500
 # Of a picture and of all of them side by side, in points.
 PICTURE, WIDEST = 42, 1400
 
 
-def surest(actual: np.ndarray, predicted: np.ndarray, confidence: np.ndarray, limit: int) -> Cells:
-    """Return the mistakes to show: indices by (true, predicted) class, the surest first.
+def cells(indices: Iterable[int], actual: np.ndarray, predicted: np.ndarray, limit: int) -> Cells:
+    """Return the images in their cells: indices by (true, predicted) class, in the order given.
 
     Args:
+        indices: of the images.
         actual, predicted: (n,) integers, labels.
-        confidence: (n,), the probability of the predicted class.
-        limit: at most so many of one true and one predicted class. Only the 500 surest of all
-            mistakes are considered.
+        limit: at most so many of one true and one predicted class.
     """
-    wrong = np.flatnonzero(actual != predicted)
-    order = wrong[np.argsort(-confidence[wrong], kind="stable")]
-    cells: dict[tuple[int, int], list[int]] = {}
-    for index in order[:MOST].tolist():
-        members = cells.setdefault((int(actual[index]), int(predicted[index])), [])
+    chosen: dict[tuple[int, int], list[int]] = {}
+    for index in indices:
+        members = chosen.setdefault((int(actual[index]), int(predicted[index])), [])
         if len(members) < limit:
             members.append(index)
-    return cells
+    return chosen
 
 
 class Layout:
@@ -46,14 +42,14 @@ class Layout:
         x_edges, y_edges: (classes + 1,), of the cells.
     """
 
-    def __init__(self, cells: Cells, classes: int, height: int, width: int) -> None:
+    def __init__(self, chosen: Cells, classes: int, height: int, width: int) -> None:
         self.gap, self.caption = height // 6, height // 3
         self.pitch_x, self.pitch_y = width + self.gap, height + self.caption
         self.across = np.ones(classes, dtype=int)
         down = np.ones(classes, dtype=int)
-        for (_, guess), members in cells.items():
+        for (_, guess), members in chosen.items():
             self.across[guess] = max(self.across[guess], round(math.sqrt(len(members))))
-        for (true, guess), members in cells.items():
+        for (true, guess), members in chosen.items():
             down[true] = max(down[true], math.ceil(len(members) / self.across[guess]))
         self.x_edges = np.append(0, np.cumsum(self.across * self.pitch_x + self.gap))
         self.y_edges = np.append(0, np.cumsum(down * self.pitch_y + self.gap))
@@ -66,26 +62,24 @@ class Layout:
         return int(x), int(y)
 
 
-def figure(
-    cells: Cells, images: np.ndarray, confidence: np.ndarray, names: Sequence[str]
-) -> Figure:
+def draw(chosen: Cells, images: np.ndarray, confidence: np.ndarray, names: Sequence[str]) -> Figure:
     """Return the pictures of the mistakes laid out as a confusion matrix.
 
     Beneath each picture stands the probability of the wrong answer, where there is room.
 
     Args:
-        cells: which images to show.
+        chosen: which images to show.
         images: (n, height, width, channels) uint8, of which the first channel is shown.
         confidence: (n,), the probability of the predicted class.
         names: of the classes.
     """
     height, width = images.shape[1:3]
-    layout = Layout(cells, len(names), height, width)
+    layout = Layout(chosen, len(names), height, width)
     columns, rows = layout.x_edges, layout.y_edges
     scale = min(PICTURE / height, WIDEST / columns[-1])
     result, axes = _canvas(columns[-1] * scale, rows[-1] * scale, names)
     mosaic = _empty(layout)
-    for (true, guess), members in cells.items():
+    for (true, guess), members in chosen.items():
         for place, index in enumerate(members):
             x, y = layout.corner(true, guess, place)
             mosaic[y : y + height, x : x + width] = 255 - images[index, ..., 0]
@@ -95,7 +89,7 @@ def figure(
     extent = (0, columns[-1], rows[-1], 0)
     axes.imshow(mosaic, "gray", vmin=0, vmax=255, interpolation="nearest", extent=extent)
     _rule(axes, layout, names)
-    if not cells:
+    if not chosen:
         middle, paper = (columns[-1] / 2, rows[-1] / 2), {"facecolor": "white", "pad": 12}
         axes.text(*middle, "no mistakes", ha="center", va="center", fontsize=16, bbox=paper)
     return result

@@ -1,0 +1,72 @@
+"""The figure of the confusion matrix, and how every figure laid out as one is labelled."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from stages.reporting import palette
+from stages.reporting.figures import short
+
+
+def matrix(actual: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> Figure:
+    """Return how many images of each true class were taken for each class.
+
+    Args:
+        actual, predicted: (n,) integers, labels.
+        names: of the classes.
+    """
+    counts = np.zeros((len(names), len(names)), dtype=int)
+    np.add.at(counts, (actual, predicted), 1)
+    cell = min(0.9, max(0.3, 5 / len(names)))
+    side = cell * len(names)
+    figure = Figure((side + 1.2, side + 1.2), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(_tints(counts))
+    for row, column in zip(*counts.nonzero(), strict=True):
+        axes.text(
+            *(column, row, f"{counts[row, column]}"),
+            ha="center",
+            va="center",
+            fontsize=min(11, cell * 26),
+            weight="bold" if row == column else "normal",
+        )
+    label_matrix(axes, np.arange(len(names)), np.arange(len(names)), names)
+    axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
+    axes.grid(False)
+    axes.grid(which="minor")
+    return figure
+
+
+def _tints(counts: np.ndarray) -> np.ndarray:
+    """Return a colour a cell: blue for right answers, orange by the number for wrong ones.
+
+    Right answers outnumber wrong ones a thousandfold; one scale for both would hide the latter.
+    """
+    wrong = counts * ~np.eye(len(counts), dtype=bool)
+    strength = 0.85 * np.sqrt(wrong / max(wrong.max(), 1))
+    tints = _blend(palette.LIGHT["orange"], strength)
+    tints[np.diag_indices(len(counts))] = _blend(palette.LIGHT["blue"], np.array(0.18))
+    return tints
+
+
+def _blend(colour: str, strength: np.ndarray) -> np.ndarray:
+    """Return as much of `colour` (0 to 1) mixed into white, shape (..., 3)."""
+    blend: np.ndarray = 1 - strength[..., None] * (1 - np.array(to_rgb(colour)))
+    return blend
+
+
+def label_matrix(axes: Axes, across: np.ndarray, down: np.ndarray, names: Sequence[str]) -> None:
+    """Label the columns, on top, and the rows of a confusion matrix at the given places."""
+    labels = [short(name) for name in names]
+    upright = max(map(len, labels)) > 3
+    axes.set_xticks(across, labels, rotation=90 if upright else 0)
+    axes.set_yticks(down, labels)
+    axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    axes.set_xlabel("predicted class", labelpad=8)
+    axes.set_ylabel("true class", labelpad=8)
+    axes.spines[:].set_visible(False)

@@ -1,0 +1,45 @@
+"""The one palette: what a colour is called, and what it is by day and by night.
+
+Blue and orange are Okabe and Ito's, which colour-blind readers can tell apart.
+"""
+
+LIGHT = {
+    "ink": "#1b1e23",
+    "soft": "#565c66",
+    "line": "#dfe3e8",
+    "page": "#f6f7f9",
+    "card": "#ffffff",
+    "blue": "#0072b2",
+    "orange": "#d55e00",
+}
+DARK = {
+    "ink": "#e8eaed",
+    "soft": "#a9b0ba",
+    "line": "#3a3f47",
+    "page": "#15171a",
+    "card": "#1e2125",
+    "blue": "#56b4e9",
+    "orange": "#e69f00",
+}
+
+
+def css() -> str:
+    """Return the palette as CSS variables; on paper it is always day."""
+    day, night = (
+        "".join(f"--{name}:{colour};" for name, colour in colours.items())
+        for colours in (LIGHT, DARK)
+    )
+    return f":root{{{day}}}@media screen and (prefers-color-scheme:dark){{:root{{{night}}}}}"
+
+
+def variables(drawing: str) -> str:
+    """Return an SVG drawn in the light colours with the names of the colours in their place."""
+    for name, colour in LIGHT.items():
+        drawing = drawing.replace(colour, f"var(--{name})")
+    return drawing
+
+
+def rgb(name: str) -> tuple[int, int, int]:
+    """Return a light colour as red, green and blue, 0 to 255."""
+    red, green, blue = bytes.fromhex(LIGHT[name][1:])
+    return red, green, blue

@@ -1,0 +1,203 @@
+"""Compare two runs: which test digits only one of them got right, and whether that is chance.
+
+Only looks: it reads the predictions that `evaluate` wrote, in the workspace or, through DVC, in
+any revision, tag or experiment.
+"""
+
+import argparse
+import csv
+import io
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import NamedTuple
+
+import dvc.api
+import numpy as np
+from dvc.exceptions import DvcException
+from dvc.scm import SCMError
+
+from stages.shared.errors import StageError
+
+# Chance makes differences up to this p too often for them to be evidence.
+LEVEL = 0.05
+# What stands for the files as they are now, besides revisions.
+WORKSPACE = "workspace"
+
+
+class Run(NamedTuple):
+    """A run's name and the true and predicted label, (n,) integers, of every test digit."""
+
+    name: str
+    actual: np.ndarray
+    predicted: np.ndarray
+
+
+class Digit(NamedTuple):
+    """A test digit, from 0, that the runs disagree on: what it is, and what each run said."""
+
+    number: int
+    actual: int
+    a: int
+    b: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What changed from run `a` to run `b`."""
+
+    a: str
+    b: str
+    digits: int
+    errors_a: int
+    errors_b: int
+    fixed: list[Digit]
+    broken: list[Digit]
+    p: float
+    sentence: str
+
+
+def read(path: str, name: str) -> Run:
+    """Return the predictions at `path` as the revision, tag, experiment or workspace has them.
+
+    Raises:
+        StageError: they cannot be had; the text says what to do.
+    """
+    try:
+        text = dvc.api.read(path, rev=None if name == WORKSPACE else name)
+    except SCMError:
+        raise StageError(
+            f"there is no revision, tag or experiment {name} to compare:"
+            " commit a run, or choose from git log, git tag and dvc exp list"
+        ) from None
+    except (DvcException, OSError):
+        way = "make them with: dvc repro"
+        if name != WORKSPACE:
+            way = (
+                "get them with: dvc fetch --all-commits; without a remote: git stash,"
+                f" git checkout {name}, dvc repro, then git checkout - and git stash pop"
+            )
+        raise StageError(f"the predictions of {name} are not at hand; {way}") from None
+    return parse(name, text)
+
+
+def parse(name: str, text: str) -> Run:
+    """Return a run by the CSV of its predictions; StageError where it is none."""
+    try:
+        rows = [(int(r["actual"]), int(r["predicted"])) for r in csv.DictReader(io.StringIO(text))]
+        actual, predicted = np.array(rows).T
+    except (KeyError, TypeError, ValueError):
+        raise StageError(f"the predictions of {name} are not actual,predicted labels") from None
+    return Run(name, actual, predicted)
+
+
+def mcnemar(fixed: int, broken: int) -> float:
+    """Return the two-sided p of McNemar's exact test, computed in whole numbers.
+
+    It is the chance that so many fair coins fall at least as unevenly.
+
+    Source: Q. McNemar, Psychometrika 12 (1947), 153-157; exact as in A. L. Edwards, Psychometrika
+    13 (1948), 185-187, without its approximation.
+    """
+    coins, ways, tail = fixed + broken, 1, 0
+    for heads in range(min(fixed, broken) + 1):
+        tail += ways
+        ways = ways * (coins - heads) // (heads + 1)
+    return float(min(Fraction(1), Fraction(2 * tail, 2**coins)))
+
+
+def compare(a: Run, b: Run) -> Comparison:
+    """Return what changed from run `a` to run `b`.
+
+    Raises:
+        StageError: they were not scored on the same digits.
+    """
+    if not np.array_equal(a.actual, b.actual):
+        raise StageError(
+            f"{a.name} and {b.name} were scored on other digits, {len(a.actual):,} and"
+            f" {len(b.actual):,}: compare runs with the same test digits"
+        )
+    right_a, right_b = a.predicted == a.actual, b.predicted == b.actual
+    table = np.stack([np.arange(len(a.actual)), a.actual, a.predicted, b.predicted], axis=1)
+    fixed, broken = (
+        [Digit(*row) for row in table[which].tolist()]
+        for which in (right_b & ~right_a, right_a & ~right_b)
+    )
+    p = mcnemar(len(fixed), len(broken))
+    errors = (int((~right_a).sum()), int((~right_b).sum()))
+    words = sentence(b.name, len(fixed), len(broken), p)
+    return Comparison(a.name, b.name, len(table), *errors, fixed, broken, p, words)
+
+
+def sentence(name: str, fixed: int, broken: int, p: float) -> str:
+    """Return the result in words: the run of this name is better, worse, or neither."""
+    verdict = "no evidence of a difference"
+    if p < LEVEL:
+        verdict = f"{name} is {'better' if fixed > broken else 'worse'}"
+    chance = "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
+    return f"{fixed} fixed, {broken} broken: {verdict}, {chance}"
+
+
+def as_text(found: Comparison) -> str:
+    """Return the comparison for a terminal."""
+    lines = [
+        f"{found.a} to {found.b}, the same {found.digits:,} test digits:"
+        f" {found.errors_a} wrong, then {found.errors_b}",
+        found.sentence,
+    ]
+    for word, digits in (("fixed", found.fixed), ("broken", found.broken)):
+        lines += [f"  {word:6} no. {d.number:>5}: a {d.actual}, {d.a} -> {d.b}" for d in digits]
+    return "\n".join(lines)
+
+
+def as_markdown(found: Comparison) -> str:
+    """Return the comparison for a pull request."""
+    both = f"{found.digits - found.errors_a - len(found.broken):,}"
+    neither = f"{found.errors_a - len(found.fixed):,}"
+    return "\n".join(
+        [
+            f"**{found.sentence}**",
+            "",
+            f"| {found.digits:,} test digits | {found.b} right | {found.b} wrong |",
+            "|---|---:|---:|",
+            f"| **{found.a} right** | {both} | {len(found.broken)} |",
+            f"| **{found.a} wrong** | {len(found.fixed)} | {neither} |",
+            "",
+            f"Fixed: {_numbers(found.fixed)}. Broken: {_numbers(found.broken)}.",
+        ]
+    )
+
+
+def _numbers(digits: Sequence[Digit]) -> str:
+    return ", ".join(f"{d.number} ({d.actual}: {d.a} → {d.b})" for d in digits) or "none"
+
+
+def as_json(found: Comparison) -> str:
+    """Return the comparison for a script."""
+    digits = {n: [d._asdict() for d in getattr(found, n)] for n in ("fixed", "broken")}
+    return json.dumps(asdict(found) | digits, indent=2)
+
+
+def main() -> None:
+    """Print the comparison of the two runs that the command line names."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.views.compare", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("a", nargs="?", default="HEAD", help="a revision, tag or experiment (HEAD)")
+    parser.add_argument("b", nargs="?", default=WORKSPACE, help=f"the other one ({WORKSPACE})")
+    parser.add_argument("--predictions", default="artifacts/evaluation/predictions.csv")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--md", dest="show", action="store_const", const=as_markdown)
+    form.add_argument("--json", dest="show", action="store_const", const=as_json)
+    options = parser.parse_args()
+    try:
+        runs = [read(options.predictions, name) for name in (options.a, options.b)]
+        print((options.show or as_text)(compare(*runs)))
+    except StageError as error:
+        sys.exit(f"compare: {error}")
+
+
+if __name__ == "__main__":
+    main()

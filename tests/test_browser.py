@@ -1,0 +1,182 @@
+"""What people look at, in Chromium with the network cut off: the report and DVC's plots."""
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser import Browser
+from tests.project import REPOSITORY, Project, check, read_yaml
+from tests.test_report import FIGURES, SECTIONS, make_page, write_run
+
+pytestmark = pytest.mark.system
+
+SIZES = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
+# What is wrong with the lines of text: one sticks out of its box, another is beyond the window (but
+# for what can be scrolled), two overlap.
+TEXT_TROUBLES = """(() => {
+  const lines = [], troubles = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode, element = node.parentElement;
+    if (!node.data.trim() || element.closest("script, style, title")) continue;
+    const box = element.closest("td, th, p, h1, h2, h3, figcaption") || element;
+    const outer = box.getBoundingClientRect();
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    for (const r of range.getClientRects()) {
+      if (r.left < outer.left - 1 || r.right > outer.right + 1)
+        troubles.push("sticks out: " + node.data.trim());
+      if (!element.closest(".scroll") && r.right > innerWidth + 1)
+        troubles.push("beyond the window: " + node.data.trim());
+      lines.push([r.top, r.bottom, r.left, r.right, node]);
+    }
+  }
+  lines.sort((a, b) => a[0] - b[0]);
+  for (let i = 0; i < lines.length; i++)
+    for (let j = i + 1; j < lines.length && lines[j][0] < lines[i][1] - 3; j++)
+      if (lines[i][4] !== lines[j][4]
+          && lines[i][2] < lines[j][3] - 2 && lines[j][2] < lines[i][3] - 2)
+        troubles.push("overlap: " + lines[i][4].data + " / " + lines[j][4].data);
+  if (document.documentElement.scrollWidth > innerWidth) troubles.push("the page is too wide");
+  return troubles;
+})()"""
+IMAGES = """[...document.images].map(i =>
+  [i.complete && i.naturalWidth > 0, i.width, i.height, i.alt.length, i.hasAttribute("width")])"""
+DRAWINGS = """[...document.querySelectorAll("svg")].map(s =>
+  [s.getBoundingClientRect().width, s.getBoundingClientRect().height,
+   s.getAttribute("aria-label").length])"""
+TITLES = """[...document.querySelectorAll("section > h2")].map(h => h.innerText)"""
+GROUND = "getComputedStyle(document.body).backgroundColor"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+def assert_offline(browser: Browser) -> None:
+    elsewhere = [url for url in browser.requests if not url.startswith(("file:", "data:"))]
+    assert not elsewhere
+    assert not browser.complaints
+
+
+RUNS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "markup": {"names": ["<script>alert(1)</script>", "A&B", "$x^$", "\"'</svg>"]},
+    "odd names": {"names": ["x" * 300, "two\nlines", "", "\N{BLACK STAR}"]},
+    "2 classes": {"names": ["yes", "no"]},
+    "47 classes": {"names": [f"class {i}" for i in range(47)], "count": 4700},
+    "no mistakes": {"wrong": 0.0},
+    "all wrong": {"wrong": 1.0},
+    "one epoch": {"losses": [0.5]},
+    "a NaN": {"losses": [0.5, float("nan"), 0.4]},
+}
+
+
+@pytest.mark.parametrize("run_as", RUNS)
+def test_the_report_is_whole_and_readable_in_every_window(
+    browser: Browser, tmp_path: Path, run_as: str
+) -> None:
+    write_run(tmp_path, **RUNS[run_as])
+    make_page(tmp_path)
+    grounds = []
+    for width, scheme in SIZES:
+        browser.open(tmp_path / "report.html", width, scheme)
+        browser.screenshot(tmp_path / f"{width}-{scheme}.png")
+        assert_offline(browser)
+        assert browser.run(TITLES) == list(SECTIONS)
+        assert browser.run(TEXT_TROUBLES) == []
+        for loaded, across, down, said, sized in browser.run(IMAGES):
+            assert loaded and sized and across > 1 and down > 1 and said > 10
+        drawings = browser.run(DRAWINGS)
+        assert len(drawings) == len(FIGURES)
+        assert all(across > 250 and down > 100 and said > 40 for across, down, said in drawings)
+        grounds.append(browser.run(GROUND))
+    assert grounds[0] == grounds[2] != grounds[1] == grounds[3], "light and dark differ"
+
+
+def test_the_report_prints_by_day(browser: Browser, tmp_path: Path) -> None:
+    write_run(tmp_path)
+    make_page(tmp_path)
+    browser.open(tmp_path / "report.html", 794, "dark")
+    browser.send("Emulation.setEmulatedMedia", media="print")
+    assert browser.run("getComputedStyle(document.body).color") == "rgb(27, 30, 35)"
+    browser.pdf(tmp_path / "report.pdf")
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+    browser.send("Emulation.setEmulatedMedia", media="")
+
+
+DECLARED = read_yaml(REPOSITORY / "dvc.yaml")["plots"]
+PLOTS = [next(iter(plot.values())) for plot in DECLARED if isinstance(plot, dict)]
+PICTURES = [plot for plot in DECLARED if isinstance(plot, str)]
+# Of every plot once it is drawn: its texts, and how many marks have the first two runs' colours.
+DRAWN = """(async () => {
+  const plots = () => [...document.querySelectorAll("svg.marks")];
+  for (let i = 0; i < 100 && plots().length < COUNT; i++)
+    await new Promise(resolve => setTimeout(resolve, 100));
+  const has = (plot, colour) => plot.querySelectorAll(
+    `.mark-symbol [fill="${colour}"], .mark-line [stroke="${colour}"]`).length;
+  return plots().map(p => [[...p.querySelectorAll("text")].map(t => t.textContent),
+                           has(p, "#0072b2"), has(p, "#d55e00")]);
+})()""".replace("COUNT", str(len(PLOTS)))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A small project that has run, with what README says makes the plots work offline."""
+    project = Project(tmp_path_factory.mktemp("plots") / "project")
+    project.repro()
+    project.commit("first run")
+    commands = re.findall(
+        r"^    (.*javascript_bundle.*)$", (REPOSITORY / "README.md").read_text(), re.M
+    )
+    assert len(commands) == 1
+    words = commands[0].replace("python", shlex.quote(sys.executable))
+    check(["sh", "-c", words], project.folder)
+    return project
+
+
+def assert_pictures(browser: Browser, count: int) -> None:
+    loaded = browser.run("[...document.images].map(i => i.complete && i.naturalWidth > 200)")
+    assert loaded == [True] * count
+
+
+def test_every_plot_is_drawn_offline(browser: Browser, project: Project, tmp_path: Path) -> None:
+    page = Path(project.dvc("plots", "show").strip().removeprefix("file://"))
+    browser.open(page)
+    drawn = browser.run(DRAWN)
+    browser.screenshot(tmp_path / "plots.png")
+    assert_offline(browser)
+    for plot, (texts, marks, _) in zip(PLOTS, drawn, strict=True):
+        assert {plot["title"], plot["x_label"], plot["y_label"]} <= set(texts)
+        assert marks > 0 or plot["template"].startswith("confusion")
+    assert_pictures(browser, len(PICTURES))
+
+
+def test_a_diff_draws_both_runs_in_every_plot(
+    browser: Browser, project: Project, tmp_path: Path
+) -> None:
+    project.set("train", "epochs", 3)
+    project.repro()
+    page = Path(project.dvc("plots", "diff", "HEAD").strip().removeprefix("file://"))
+    browser.open(page)
+    drawn = browser.run(DRAWN)
+    browser.screenshot(tmp_path / "diff.png")
+    assert_offline(browser)
+    for plot, (texts, first, second) in zip(PLOTS, drawn, strict=True):
+        assert {"workspace", "HEAD"} <= set(texts)
+        assert (first > 0 and second > 0) or plot["template"].startswith("confusion")
+    assert_pictures(browser, 2 * len(PICTURES))
+
+
+def test_without_the_scripts_the_plots_ask_the_cdn(browser: Browser, project: Project) -> None:
+    """As DVC's own page does: nothing is lost by using ours."""
+    page = Path(project.dvc("plots", "show", "-o", "elsewhere").strip().removeprefix("file://"))
+    browser.open(page)
+    assert any(url.startswith("https://cdn.jsdelivr.net/npm/vega") for url in browser.requests)

@@ -1,0 +1,142 @@
+"""The view that compares two runs: exact numbers, plain sentences, and what to do without a run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.shared.errors import StageError
+from stages.views import compare
+from tests.project import Project, check, run
+
+COMMAND = [sys.executable, "-m", "stages.views.compare"]
+PREDICTIONS = "artifacts/evaluation/predictions.csv"
+
+
+@pytest.mark.parametrize(
+    ("fixed", "broken", "p"),
+    [
+        (0, 0, 1),
+        (7, 7, 1),
+        (1, 0, 1),
+        (12, 9, 0.6636238098144531),
+        (15, 5, 0.04138946533203125),
+        (9, 1, 0.021484375),
+        (0, 6, 0.03125),
+        (40, 12, 0.0001275387838557407),
+        (86, 150, 3.7159361395713866e-05),
+        (1000, 1100, 0.03072070786424249),
+    ],
+)
+def test_p_is_that_of_scipy(fixed: int, broken: int, p: float) -> None:
+    """scipy.stats.binomtest(fixed, fixed + broken).pvalue, of SciPy 1.17.1."""
+    assert compare.mcnemar(fixed, broken) == pytest.approx(p, rel=1e-9)
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_p_is_a_chance_and_the_same_both_ways(fixed: int, broken: int) -> None:
+    p = compare.mcnemar(fixed, broken)
+    assert 0 < p <= 1
+    assert p == compare.mcnemar(broken, fixed)
+
+
+def two_runs(fixed: int, broken: int) -> tuple[compare.Run, compare.Run]:
+    """Two runs on a hundred digits, with five mistakes in common."""
+    actual = np.arange(100) % 10
+    a, b = actual.copy(), actual.copy()
+    a[:5] = b[:5] = 10
+    a[5 : 5 + fixed] = 11
+    b[50 : 50 + broken] = 12
+    return compare.Run("main", actual, a), compare.Run("wider", actual, b)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "broken", "sentence"),
+    [
+        (12, 9, "12 fixed, 9 broken: no evidence of a difference, p = 0.66"),
+        (15, 3, "15 fixed, 3 broken: wider is better, p = 0.0075"),
+        (2, 14, "2 fixed, 14 broken: wider is worse, p = 0.0042"),
+        (30, 1, "30 fixed, 1 broken: wider is better, p < 0.0001"),
+        (0, 0, "0 fixed, 0 broken: no evidence of a difference, p = 1"),
+    ],
+)
+def test_the_sentence_says_what_the_numbers_say(fixed: int, broken: int, sentence: str) -> None:
+    found = compare.compare(*two_runs(fixed, broken))
+    assert found.sentence == sentence
+    assert (found.errors_a, found.errors_b) == (5 + fixed, 5 + broken)
+    assert [digit.number for digit in found.fixed] == list(range(5, 5 + fixed))
+    assert all(digit.b == digit.actual != digit.a for digit in found.fixed)
+    assert all(digit.a == digit.actual != digit.b for digit in found.broken)
+
+
+def test_runs_on_other_digits_are_not_compared() -> None:
+    a, _ = two_runs(1, 1)
+    for other in (a.actual[::-1], a.actual[:50]):
+        with pytest.raises(StageError, match="main and small were scored on other digits, 100 and"):
+            compare.compare(a, compare.Run("small", other, other))
+
+
+def test_markdown_is_a_table_that_adds_up() -> None:
+    shown = compare.as_markdown(compare.compare(*two_runs(2, 1)))
+    assert shown.startswith("**2 fixed, 1 broken: no evidence of a difference, p = 1**\n\n|")
+    assert "| **main right** | 92 | 1 |\n| **main wrong** | 2 | 5 |" in shown
+    assert "Fixed: 5 (5: 11 → 5), 6 (6: 11 → 6). Broken: 50 (0: 0 → 12)." in shown
+
+
+def test_json_has_every_digit() -> None:
+    shown = json.loads(compare.as_json(compare.compare(*two_runs(1, 0))))
+    assert shown["fixed"] == [{"number": 5, "actual": 5, "a": 11, "b": 5}]
+    assert (shown["broken"], shown["digits"], shown["p"]) == ([], 100, 1)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "actual,predicted\n", "actual\n1\n", "actual,predicted\n1,seven\n1\n"]
+)
+def test_predictions_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(StageError, match="the predictions of HEAD are not"):
+        compare.parse("HEAD", text)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose committed run, tag, experiment and workspace hold different predictions."""
+    project = Project(tmp_path_factory.mktemp("compare") / "project")
+    project.repro()
+    project.commit("first run")
+    project.git("tag", "first")
+    project.dvc("exp", "run", "-n", "longer", "-S", "train.epochs=4")
+    return project
+
+
+def test_workspace_revision_tag_and_experiment_can_be_compared(project: Project) -> None:
+    by_default = check(COMMAND, project.folder)
+    assert by_default.startswith("HEAD to workspace, the same 100 test digits: ")
+    for names in (["first"], ["HEAD", "longer"], ["HEAD", "workspace"]):
+        assert (
+            check([*COMMAND, *names], project.folder).splitlines()[1:]
+            == (by_default.splitlines()[1:])
+        ), "the workspace is still as the experiment left it"
+    assert "0 fixed, 0 broken" in check([*COMMAND, "longer", "workspace", "--md"], project.folder)
+    assert json.loads(check([*COMMAND, "--json"], project.folder))["a"] == "HEAD"
+
+
+def failure(folder: Path, *words: str) -> str:
+    done: subprocess.CompletedProcess[str] = run([*COMMAND, *words], folder)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+def test_without_another_run_it_says_what_to_do(project: Project, tmp_path: Path) -> None:
+    assert "no revision, tag or experiment nowhere to compare: commit" in failure(
+        project.folder, "nowhere"
+    )
+    clone = tmp_path / "clone"
+    check(["git", "clone", "-q", str(project.folder), str(clone)], tmp_path)
+    assert "predictions of HEAD are not at hand; get them with: dvc fetch" in failure(clone)
+    assert "workspace are not at hand; make them with: dvc repro" in failure(clone, "workspace")
