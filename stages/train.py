@@ -13,23 +13,28 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from stages.shared import artifacts, command, numerics
+from stages.shared.errors import StageError
 from stages.shared.params import Section
 from stages.training import backup
 from stages.training.curve import COLUMNS, best_epoch
+
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Block = Annotated[tuple[Count, ...], Field(min_length=1)]
 
 
 class Params(Section):
     """The section `train` of params.yaml, where a comment says what each means."""
 
-    filters: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
-    kernel_size: int = Field(ge=1)
-    dense_units: tuple[Annotated[int, Field(ge=1)], ...]
+    filters: tuple[Block, ...] = Field(min_length=1)
+    kernel_sizes: tuple[Annotated[int, Field(ge=1)], ...]
+    dense_units: tuple[Count, ...]
     dropout: float = Field(ge=0, lt=1)
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     warmup: float = Field(ge=0, le=1)
     beta_2: float = Field(ge=0, lt=1)
+    hardest: float = Field(gt=0, le=1)
     keep: Literal["last", "best"]
     patience: int = Field(ge=0)
     shift: float = Field(ge=0)
@@ -40,6 +45,15 @@ class Params(Section):
     precision: Literal["float32", "bfloat16"]
     instruction_set: Literal["portable", "native"]
     device: Literal["cpu", "gpu"]
+
+    @model_validator(mode="after")
+    def _a_kernel_size_a_block(self) -> Self:
+        if len(self.kernel_sizes) != len(self.filters):
+            raise ValueError(
+                f"kernel_sizes = {[*self.kernel_sizes]}: should have as many numbers as filters "
+                f"has blocks, {len(self.filters)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _whole_shards(self) -> Self:
@@ -64,6 +78,29 @@ class Split(NamedTuple):
 
     images: np.ndarray
     labels: np.ndarray
+
+
+def check(train: Split, validation: Split, normalisation: Any) -> None:
+    """Raise StageError unless the splits hold labelled images of one kind, and it is a scale."""
+    for name, (images, labels) in {"training": train, "validation": validation}.items():
+        if images.ndim != 4 or images.dtype != np.uint8 or not len(images):
+            raise StageError(
+                f"the {name} images are {images.dtype} {images.shape}, not uint8 (n, h, w, c)"
+            )
+        if labels.shape != images.shape[:1] or labels.dtype != np.uint8:
+            raise StageError(
+                f"{len(images)} {name} images, but labels {labels.dtype} {labels.shape}"
+            )
+    if train.images.shape[1:] != validation.images.shape[1:]:
+        raise StageError("the training and the validation images differ in size")
+    if validation.labels.max() > train.labels.max():
+        raise StageError(f"no training image has the validation label {validation.labels.max()}")
+    try:
+        known = normalisation["mean"] >= 0 and normalisation["standard_deviation"] > 0
+    except (KeyError, TypeError):
+        known = False
+    if not known:
+        raise StageError("the normalisation has no mean and standard_deviation of pixels")
 
 
 def summarise(curve: Sequence[Sequence[float]], keep: str, parameters: int) -> dict[str, Any]:
@@ -124,6 +161,8 @@ def main(
     validation = Split(
         artifacts.read_array(validation_images), artifacts.read_array(validation_labels)
     )
+    scale = artifacts.read_json(normalisation)
+    check(train, validation, scale)
     promised = promise(params, numerics.doubts(lock))
     print(f"train: {promised}")
 
@@ -133,9 +172,8 @@ def main(
 
         determinants = {"params": params.model_dump(), "versions": numerics.versions()}
         folder = backups / backup.key(determinants, [*inputs, *sources()])
-        network, rows = fitting.fit(
-            params, train, validation, artifacts.read_json(normalisation), folder
-        )
+        with numerics.memory():
+            network, rows = fitting.fit(params, train, validation, scale, folder)
 
         export.write_model(model, network)
         artifacts.write_csv(

@@ -17,7 +17,8 @@ REPOSITORY = Path(__file__).parents[1]
 SMALL: dict[str, dict[str, Any]] = {
     "prepare": {"validation": 64, "sources": ["artifacts/raw"]},
     "train": {
-        "filters": [4],
+        "filters": [[4]],
+        "kernel_sizes": [3],
         "dense_units": [8],
         "epochs": 2,
         "batch_size": 32,
@@ -134,6 +135,13 @@ class Clone:
         printed = self.dvc("repro", *words, **environment)
         lines = printed.splitlines()
         return [line.split("'")[1] for line in lines if line.startswith("Running stage '")]
+
+    def outputs(self) -> dict[str, bytes]:
+        """Return the content of every output that is there, by its path."""
+        folders = ("prepared", "model", "evaluation", "report")
+        files = [*self.folder.glob("metrics/*.json")]
+        files += [f for name in folders for f in self.folder.glob(f"artifacts/{name}/[!.]*")]
+        return {str(file.relative_to(self.folder)): file.read_bytes() for file in files}
 
     @property
     def lock(self) -> str:

@@ -92,7 +92,7 @@ def test_a_step_equals_stock_keras_up_to_rounding() -> None:
         keras.utils.set_random_seed(3)
         net = fitting.build_network(small(), split, NORMALISATION, "float32")
         if shards:
-            model = ShardedModel(net, shards, 1, lambda images, seed: images)
+            model = ShardedModel(net, shards, 1, lambda images, seed: images, hardest=1.0)
             model.compile(keras.optimizers.SGD(0.1))
         else:
             model = net
@@ -103,10 +103,32 @@ def test_a_step_equals_stock_keras_up_to_rounding() -> None:
     np.testing.assert_allclose(weights[2], weights[0], atol=1e-5)
 
 
+def test_a_step_learns_from_the_hardest_images_of_each_shard() -> None:
+    split = digits_split(64)
+    stepped = []
+    for ours in (True, False):
+        keras.utils.set_random_seed(3)
+        net = fitting.build_network(small(), split, NORMALISATION, "float32")
+        if ours:
+            model = ShardedModel(net, 2, 1, lambda images, seed: images, hardest=0.25)
+            model.compile(keras.optimizers.SGD(0.1))
+            learned = split
+        else:
+            answers = net.predict(split.images, verbose=0)
+            right = answers[np.arange(64), split.labels]
+            hardest = [first + np.argsort(right[first : first + 32])[:8] for first in (0, 32)]
+            learned = Split(*(array[np.concatenate(hardest)] for array in split))
+            model = net
+            model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+        model.fit(*learned, batch_size=64, shuffle=False, verbose=0)
+        stepped.append(np.concatenate([w.ravel() for w in net.get_weights()]))
+    np.testing.assert_allclose(*stepped, atol=1e-5)
+
+
 def test_validation_counts_every_image_once() -> None:
     split = digits_split(45)  # no multiple of the shards, nor of the batch
     net = fitting.build_network(small(), split, NORMALISATION, "float32")
-    model = ShardedModel(net, 4, 1, lambda images, seed: images)
+    model = ShardedModel(net, 4, 1, lambda images, seed: images, hardest=1.0)
     model.compile()
     loss, accuracy = model.evaluate(*split, batch_size=20, verbose=0)
     answers = net.predict(split.images, verbose=0)
@@ -403,7 +425,8 @@ def refused(folder: Path, params: Any, *words: str) -> None:
         ({"learning_rate": "fast"}, ["train.learning_rate", "fast", "number"]),
         ({"epoch": 3}, ["train.epoch", "did you mean train.epochs?"]),
         ({"filters": []}, ["train.filters", "at least 1"]),
-        ({"filters": [4] * 5}, ["train.filters", "5 blocks"]),
+        ({"filters": [[4]] * 5, "kernel_sizes": [3] * 5}, ["train.filters", "5 blocks"]),
+        ({"kernel_sizes": [3, 3]}, ["train.kernel_sizes = [3, 3]", "blocks, 1"]),
         ({"shards": 3}, ["train.shards", "3", "1, 2, 4"]),
         ({"batch_size": 30}, ["train.batch_size = 30", "multiple", "shards = 4"]),
         ({"batch_size": 512}, ["train.batch_size = 512", "300"]),

@@ -50,7 +50,9 @@ def fit(
     keeper = Keeper(trained, backups, params.keep, params.epochs, params.patience)
     finished = keeper.restore(optimizer)
     if not is_over(keeper.state.curve, params.epochs, params.patience):
-        model = ShardedModel(trained, params.shards, params.seed, distortion(params))
+        model = ShardedModel(
+            trained, params.shards, params.seed, distortion(params), params.hardest
+        )
         model.compile(optimizer, jit_compile=False)
         start = time.perf_counter()
         model.fit(
@@ -79,7 +81,7 @@ def build_network(
         int(train.labels.max()) + 1,
         normalisation,
         params.filters,
-        params.kernel_size,
+        params.kernel_sizes,
         params.dense_units,
         params.dropout,
     )

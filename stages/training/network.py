@@ -1,6 +1,7 @@
 """The network: convolution and max pooling blocks, fully connected layers, a softmax."""
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 
 import keras
 import tensorflow as tf
@@ -13,8 +14,8 @@ def build(
     image_shape: tuple[int, int, int],
     classes: int,
     normalisation: Mapping[str, float],
-    filters: Sequence[int],
-    kernel_size: int,
+    filters: Sequence[Sequence[int]],
+    kernel_sizes: Sequence[int],
     dense_units: Sequence[int],
     dropout: float,
 ) -> keras.Sequential:
@@ -27,8 +28,8 @@ def build(
         classes: number of outputs.
         normalisation: `mean` and `standard_deviation` of the raw pixels, built in as the first
             layer, so that nobody can forget it.
-        filters: of each convolution; a 2x2 max pooling follows each.
-        kernel_size: side of every convolution, in pixels.
+        filters: of each convolution, block by block; a 2x2 max pooling ends a block.
+        kernel_sizes: side of the convolutions of each block, in pixels.
         dense_units: of each fully connected layer.
         dropout: share dropped before each fully connected layer.
 
@@ -38,17 +39,19 @@ def build(
     Raises:
         StageError: the image is too small for so many blocks.
     """
-    _check_size(image_shape, filters, kernel_size)
+    _check_size(image_shape, filters, kernel_sizes)
     mean, deviation = normalisation["mean"], normalisation["standard_deviation"]
     network = [
         layers.Input(image_shape, name="pixels"),
         layers.Rescaling(1 / deviation, -mean / deviation, name="normalisation"),
     ]
-    for i, count in enumerate(filters, start=1):
+    number = count(1)
+    for i, (block, side) in enumerate(zip(filters, kernel_sizes, strict=True), start=1):
         network += [
-            layers.Conv2D(count, kernel_size, activation="relu", name=f"convolution_{i}"),
-            layers.MaxPooling2D(name=f"pooling_{i}"),
+            layers.Conv2D(n, side, activation="relu", name=f"convolution_{next(number)}")
+            for n in block
         ]
+        network += [layers.MaxPooling2D(name=f"pooling_{i}")]
     network += [layers.Flatten(name="flatten")]
     for i, units in enumerate(dense_units, start=1):
         if dropout:
@@ -77,13 +80,15 @@ def logits(network: keras.Sequential, images: tf.Tensor, seed: tf.Tensor | None)
     return tf.cast(x, tf.float32)
 
 
-def _check_size(image_shape: Sequence[int], filters: Sequence[int], kernel_size: int) -> None:
+def _check_size(
+    image_shape: Sequence[int], filters: Sequence[Sequence[int]], kernel_sizes: Sequence[int]
+) -> None:
     side = min(image_shape[:2])
-    for block in range(1, len(filters) + 1):
-        side = (side - kernel_size + 1) // 2
+    for i, (block, kernel) in enumerate(zip(filters, kernel_sizes, strict=True)):
+        side = (side - len(block) * (kernel - 1)) // 2
         if side < 1:
             raise StageError(
-                f"train.filters has {len(filters)} blocks, but after {block - 1} of them an image "
-                f"of {image_shape[0]}x{image_shape[1]} pixels has no room for another with "
-                f"train.kernel_size = {kernel_size}"
+                f"train.filters has {len(filters)} blocks, but after {i} of them an image of "
+                f"{image_shape[0]}x{image_shape[1]} pixels has no room for another with "
+                f"train.kernel_sizes = {[*kernel_sizes]}"
             )

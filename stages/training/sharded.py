@@ -25,6 +25,7 @@ class ShardedModel(keras.Model):
         shards: a power of two that divides the batch size.
         seed: of dropout and augmentation.
         augment: (images float32, seed of two integers) -> images.
+        hardest: share of each batch to learn from, those with the highest loss.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class ShardedModel(keras.Model):
         shards: int,
         seed: int,
         augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+        hardest: float,
     ) -> None:
         super().__init__()
         self.network = network
         self.shards = shards
         self.seed = seed
         self.augment = augment
+        self.hardest = hardest
         self.means = [keras.metrics.Mean(name) for name in ("loss", "accuracy")]
         self.built = True
 
@@ -55,15 +58,23 @@ class ShardedModel(keras.Model):
         @tf.function(reduce_retracing=True)
         def shard_sums(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> list[tf.Tensor]:
             images = self.augment(tf.cast(images, tf.float32), seed)
-            loss, correct = _scores(logits(self.network, images, seed), labels)
-            return [loss, correct, *tf.gradients(loss, [v.value for v in variables])]
+            if self.hardest < 1:
+                scores = _scores(logits(self.network, images, None), labels)
+                chosen = _highest(scores[0], self.hardest)
+                images, labels = tf.gather(images, chosen), tf.gather(labels, chosen)
+                losses, _ = _scores(logits(self.network, images, seed), labels)
+            else:
+                scores = _scores(logits(self.network, images, seed), labels)
+                losses = scores[0]
+            gradients = tf.gradients(losses, [v.value for v in variables])
+            learned = tf.cast(tf.size(losses), tf.float32)
+            return [*map(tf.reduce_sum, scores), learned, *gradients]
 
         seeds = [tf.stack([self.seed, step * self.shards + i]) for i in range(self.shards)]
         parts = zip(*self._cut(images, labels), seeds, strict=True)
-        sums = _sum_in_order([shard_sums(*part) for part in parts])
-        size = tf.cast(tf.shape(images)[0], tf.float32)
-        self.optimizer.apply([gradient / size for gradient in sums[2:]], variables)
-        return self._report(sums[:2], size)
+        loss, right, learned, *gradients = _sum_in_order([shard_sums(*part) for part in parts])
+        self.optimizer.apply([gradient / learned for gradient in gradients], variables)
+        return self._report([loss, right], tf.cast(tf.shape(images)[0], tf.float32))
 
     def test_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Loss and accuracy on a batch of any size."""
@@ -71,7 +82,8 @@ class ShardedModel(keras.Model):
 
         @tf.function(reduce_retracing=True)
         def shard_sums(images: tf.Tensor, labels: tf.Tensor) -> list[tf.Tensor]:
-            return _scores(logits(self.network, tf.cast(images, tf.float32), None), labels)
+            scores = _scores(logits(self.network, tf.cast(images, tf.float32), None), labels)
+            return [*map(tf.reduce_sum, scores)]
 
         parts = zip(*self._cut(images, labels), strict=True)
         sums = _sum_in_order([shard_sums(*part) for part in parts])
@@ -91,10 +103,20 @@ class ShardedModel(keras.Model):
 
 
 def _scores(logits: tf.Tensor, labels: tf.Tensor) -> list[tf.Tensor]:
-    """Return the sum of the cross-entropies and the number of right answers."""
+    """Return the cross-entropy of each image and whether its answer is right, 1 or 0."""
     losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
     right = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), tf.cast(labels, tf.int32))
-    return [tf.reduce_sum(losses), tf.reduce_sum(tf.cast(right, tf.float32))]
+    return [losses, tf.cast(right, tf.float32)]
+
+
+def _highest(losses: tf.Tensor, share: float) -> tf.Tensor:
+    """Return the places of that share of the losses, at least one, that is the highest.
+
+    Source: A. Shrivastava et al., Training region-based object detectors with online hard example
+    mining, CVPR 2016.
+    """
+    count = tf.cast(tf.round(share * tf.cast(tf.size(losses), tf.float32)), tf.int32)
+    return tf.math.top_k(losses, tf.maximum(count, 1)).indices
 
 
 def _sum_in_order(parts: Sequence[Sequence[tf.Tensor]]) -> list[Any]:

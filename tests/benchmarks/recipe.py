@@ -65,19 +65,21 @@ def fit(score: bool = False) -> dict[str, Any]:
         "seconds": keeper.curve.seconds,
         "accuracy": keeper.curve.accuracy,
         "images_per_second": keeper.rate.images_per_second(params.batch_size),
-        "flops": flops(keeper.network),
+        "flops": flops(keeper.network, params.hardest),
     }
 
 
-def flops(network: Any) -> int:
+def flops(network: Any, hardest: float) -> float:
     """Return the operations of the convolutions and dense layers in training on one image.
 
     A multiplication and an addition are two. Forward, gradient of the weights and gradient of the
-    input cost the same each; the first layer's input needs no gradient.
+    input cost the same each; the first layer's input needs no gradient. Every image goes forward
+    once to find the hardest; that share of them is learned from.
     """
     forward: list[int] = [
         2 * prod(layer.kernel.shape) * prod(layer.output.shape[1:-1])
         for layer in network.layers
         if hasattr(layer, "kernel")
     ]
-    return 3 * sum(forward) - forward[0]
+    learning = 3 * sum(forward) - forward[0]
+    return learning if hardest == 1 else sum(forward) + hardest * learning

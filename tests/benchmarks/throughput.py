@@ -13,7 +13,13 @@ from tests.benchmarks.clocks import Rate
 from tests.benchmarks.figures import Figure
 from tests.project import Clone
 
-VARIANTS = (("float32", "portable"), ("float32", "native"), ("bfloat16", "native"))
+# Precision, instruction set, and share of a batch that is learned from; None is the recipe's.
+VARIANTS = (
+    ("float32", "portable", None),
+    ("float32", "portable", 1.0),
+    ("float32", "native", 1.0),
+    ("bfloat16", "native", 1.0),
+)
 SIDE, PRODUCTS, REPEATS = 1024, 4, 20
 
 
@@ -22,16 +28,18 @@ def measure(clone: Clone, runs: int) -> list[Figure]:
     variants = list(VARIANTS)
     if "avx512_bf16" not in Path("/proc/cpuinfo").read_text():
         print("throughput: bfloat16 skipped, because this CPU has no AVX512-BF16")
-        variants.remove(("bfloat16", "native"))
+        variants.remove(("bfloat16", "native", 1.0))
     clone.set("train", "epochs", 1)
+    hardest = clone.sections["train"]["hardest"]
     stock: list[float] = []
     rates: dict[Any, list[float]] = {variant: [] for variant in variants}
     arithmetic: dict[Any, list[float]] = {variant: [] for variant in variants}
     peaks: dict[Any, list[float]] = {variant: [] for variant in variants}
     for _ in range(runs):
         stock.append(process.call(stock_fit, clone.folder).result)
-        for precision, instruction_set in variants:
-            variant = precision, instruction_set
+        for variant in variants:
+            precision, instruction_set, share = variant
+            clone.set("train", "hardest", share or hardest)
             clone.set("train", "precision", precision)
             clone.set("train", "instruction_set", instruction_set)
             done = process.call(recipe.fit, clone.folder).result
@@ -44,18 +52,22 @@ def measure(clone: Clone, runs: int) -> list[Figure]:
                 instruction_set=instruction_set,
             )
             peaks[variant].append(peak.result / 1e9)
-    figures = [
-        Figure(f"step, {' '.join(variant)} / stock fit", "images/s", rates[variant], stock)
+    names = {
+        variant: f"{variant[0]} {variant[1]}, learning from {variant[2] or hardest:.0%}"
         for variant in variants
+    }
+    figures = [
+        Figure(f"step, {name} / stock fit", "images/s", rates[variant], stock)
+        for variant, name in names.items()
     ]
     return figures + [
         Figure(
-            f"arithmetic of a step, {' '.join(variant)} / matrix-product peak",
+            f"arithmetic, {name} / matrix-product peak",
             "GFLOP/s",
             arithmetic[variant],
             peaks[variant],
         )
-        for variant in variants
+        for variant, name in names.items()
     ]
 
 
