@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages import evaluate
-from stages.evaluating import changes
+from stages.evaluating import changes, scoring
 from stages.shared import artifacts, numerics
 from stages.shared.errors import StageError
 from tests import digits
@@ -174,13 +174,13 @@ def test_wilson_interval_is_the_published_one(
     right: int, total: int, low: float, high: float
 ) -> None:
     """R. G. Newcombe, Statistics in Medicine 17 (1998), 857-872, table I, method 3."""
-    found = evaluate.wilson(np.array(right), np.array(total))
+    found = scoring.wilson(np.array(right), np.array(total))
     np.testing.assert_allclose(found, (low, high), atol=5e-5)
 
 
 @given(st.integers(0, 10_000), st.integers(0, 10_000))
 def test_wilson_interval_holds_the_share(right: int, wrong: int) -> None:
-    low, high = evaluate.wilson(np.array(right), np.array(right + wrong))
+    low, high = scoring.wilson(np.array(right), np.array(right + wrong))
     assert -1e-12 <= low < high <= 1 + 1e-12
     if right + wrong:
         assert low - 1e-12 <= right / (right + wrong) <= high + 1e-12
@@ -191,16 +191,16 @@ def test_calibration_error_by_hand() -> None:
     probabilities = np.array(
         [[0.9, 0.1, 0.0], [0.9, 0.1, 0.0], [0.4, 0.6, 0.0], [0.4, 0.3, 0.3]], np.float32
     )
-    bins = evaluate.by_confidence(probabilities, np.array([0, 1, 1, 2]), bins=2)
+    bins = scoring.by_confidence(probabilities, np.array([0, 1, 1, 2]), bins=2)
     np.testing.assert_array_equal(bins["count"], [1, 3])
     np.testing.assert_allclose(bins["confidence"], [0.4, 0.8], atol=1e-6)
     np.testing.assert_allclose(bins["accuracy"], [0, 2 / 3])
-    assert evaluate.calibration_error(bins) == pytest.approx(0.25 * 0.4 + 0.75 * (0.8 - 2 / 3))
+    assert scoring.calibration_error(bins) == pytest.approx(0.25 * 0.4 + 0.75 * (0.8 - 2 / 3))
 
 
 def test_a_bin_holds_its_upper_end_and_empty_bins_are_left_out() -> None:
     probabilities = np.array([[0.5, 0.5], [1.0, 0.0], [0.75, 0.25]], np.float32)
-    bins = evaluate.by_confidence(probabilities, np.zeros(3, int), bins=4)
+    bins = scoring.by_confidence(probabilities, np.zeros(3, int), bins=4)
     np.testing.assert_array_equal(bins["low"], [0.25, 0.5, 0.75])
     np.testing.assert_array_equal(bins["high"], [0.5, 0.75, 1.0])
     np.testing.assert_array_equal(bins["count"], [1, 1, 1])
@@ -209,7 +209,7 @@ def test_a_bin_holds_its_upper_end_and_empty_bins_are_left_out() -> None:
 def test_scores_by_class_by_hand() -> None:
     """Class 0: 2 of 3 found, 2 of 3 so called. Class 1: 1 of 2, 1 of 2. Class 2: never called."""
     labels, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 0, 3])
-    scores = evaluate.by_class(labels, predicted, ["a", "b", "c", "never there"])
+    scores = scoring.by_class(labels, predicted, ["a", "b", "c", "never there"])
     np.testing.assert_allclose(scores["recall"], [2 / 3, 1 / 2, 0, 0])
     np.testing.assert_allclose(scores["precision"], [2 / 3, 1 / 2, 0, 0])
     np.testing.assert_allclose(scores["f1"], [2 / 3, 1 / 2, 0, 0])
@@ -218,12 +218,12 @@ def test_scores_by_class_by_hand() -> None:
 
 def test_f1_is_the_harmonic_mean_and_macro_f1_the_plain_mean_of_it() -> None:
     labels, predicted = np.array([0, 0, 0, 0, 1, 1]), np.array([0, 1, 1, 1, 1, 1])
-    scores = evaluate.by_class(labels, predicted, ["a", "b"])
+    scores = scoring.by_class(labels, predicted, ["a", "b"])
     harmonic = [2 / (1 / p + 1 / r) for p, r in ((1, 1 / 4), (2 / 5, 1))]
     np.testing.assert_allclose(scores["f1"], harmonic)
     one_hot = np.eye(2, dtype=np.float32)[predicted]
-    bins = evaluate.by_confidence(one_hot, labels, 10)
-    found = evaluate.summary(one_hot, labels, scores, bins)
+    bins = scoring.by_confidence(one_hot, labels, 10)
+    found = scoring.summary(one_hot, labels, scores, bins)
     assert found["macro_f1"] == round(sum(harmonic) / 2, 6)
     assert (found["accuracy"], found["errors"], found["calibration_error"]) == (0.5, 3, 0.5)
 
@@ -231,10 +231,10 @@ def test_f1_is_the_harmonic_mean_and_macro_f1_the_plain_mean_of_it() -> None:
 def test_cross_entropy_by_hand_and_finite_for_a_certain_mistake() -> None:
     probabilities = np.array([[0.5, 0.5], [0.25, 0.75]], np.float32)
     expected = (math.log(2) + math.log(4)) / 2
-    assert evaluate.cross_entropy(probabilities, np.array([0, 0])) == pytest.approx(expected, 1e-6)
+    assert scoring.cross_entropy(probabilities, np.array([0, 0])) == pytest.approx(expected, 1e-6)
     certain = np.array([[1.0, 0.0]], np.float32)
-    assert evaluate.cross_entropy(certain, np.array([0])) == 0
-    assert 80 < evaluate.cross_entropy(certain, np.array([1])) < 90
+    assert scoring.cross_entropy(certain, np.array([0])) == 0
+    assert 80 < scoring.cross_entropy(certain, np.array([1])) < 90
 
 
 @pytest.mark.parametrize(
@@ -395,7 +395,7 @@ def test_robustness_counts_the_right_answers_after_each_change() -> None:
     def answer(images: np.ndarray) -> np.ndarray:
         return np.where((images == IMAGES).all(axis=(1, 2, 3)), labels, -1)
 
-    found = evaluate.by_change(answer, IMAGES, labels, {"blur": [0, 1], "noise": [9]}, seed=1)
+    found = scoring.by_change(answer, IMAGES, labels, {"blur": [0, 1], "noise": [9]}, seed=1)
     assert found["change"].tolist() == ["blur", "blur", "noise"]
     assert found["strength"].tolist() == [0, 1, 9]
     assert found["accuracy"].tolist() == [1, 0, 0]
