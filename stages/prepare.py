@@ -1,6 +1,7 @@
 """Turn the four IDX files into training, validation and test arrays.
 
-Reads the IDX files, from the first of `prepare.sources` that has them.
+Reads the IDX files, from the first of `prepare.sources` that has them, and those of
+`prepare.extra`, which only add to the training images.
 Writes, for each of the three parts, images uint8 (n, height, width, 1) as raw pixels and labels
 uint8 (n,); the normalisation, {"mean": ..., "standard_deviation": ...} of the training pixels on
 the scale 0 to 255; and the class names, a JSON list.
@@ -24,11 +25,20 @@ Text = Annotated[str, Field(min_length=1)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
+class Extra(Section):
+    """More images to train on: a source of two IDX files, and their digests."""
+
+    source: Text
+    images: Digest | None
+    labels: Digest | None
+
+
 class Params(Section):
     """The section `prepare` of params.yaml, which explains each key."""
 
     sources: Annotated[tuple[Text, ...], Field(min_length=1)]
     sha256: dict[str, Digest | None]
+    extra: tuple[Extra, ...]
     class_names: Annotated[tuple[Text, ...], Field(min_length=2, max_length=256)]
     validation: Annotated[int, Field(ge=1)]
     limit: Annotated[int, Field(ge=1)] | None
@@ -52,7 +62,7 @@ class Params(Section):
 def labelled(
     files: Mapping[str, np.ndarray], part: str, classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images (n, height, width, 1) and labels (n,) of `part`, "train" or "t10k".
+    """Return the images (n, height, width, 1) and labels (n,) of a part: train, t10k or extra.
 
     Raises:
         StageError: the counts differ, or a label is not below `classes`.
@@ -71,13 +81,30 @@ def labelled(
     return images[..., np.newaxis], labels
 
 
-def require_same_size(train: np.ndarray, test: np.ndarray) -> None:
-    """Raise StageError where the two parts' images differ in height or width."""
-    if train.shape[1:] != test.shape[1:]:
+def require_same_size(train: np.ndarray, others: np.ndarray, part: str) -> None:
+    """Raise StageError where the images of `part` differ in height or width from the training's."""
+    if train.shape[1:] != others.shape[1:]:
         raise StageError(
-            f"t10k-images-idx3-ubyte holds images of {test.shape[1]} x {test.shape[2]} pixels, but"
-            f" train-images-idx3-ubyte of {train.shape[1]} x {train.shape[2]}"
+            f"{part}-images-idx3-ubyte holds images of {others.shape[1]} x {others.shape[2]}"
+            f" pixels, but train-images-idx3-ubyte of {train.shape[1]} x {train.shape[2]}"
         )
+
+
+def additional(
+    extra: Extra, raw: Path, classes: int, train: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images and labels of one extra source, as `labelled` does.
+
+    Raises:
+        StageError: they cannot be had, are damaged, or do not go with the training images.
+    """
+    digests = dict(zip(sources.EXTRA, (extra.images, extra.labels), strict=True))
+    try:
+        images, labels = labelled(sources.take(extra.source, digests, raw), "extra", classes)
+        require_same_size(train, images, "extra")
+    except (StageError, OSError) as error:
+        raise StageError(f"prepare.extra: {extra.source}: {error}") from None
+    return images, labels
 
 
 def split(
@@ -194,14 +221,16 @@ def main(
     files = sources.gather(params.sources, params.sha256, raw)
     images, labels = labelled(files, "train", len(params.class_names))
     unseen, unseen_labels = labelled(files, "t10k", len(params.class_names))
-    require_same_size(images, unseen)
+    require_same_size(images, unseen, "t10k")
+    extra = [additional(more, raw, len(params.class_names), images) for more in params.extra]
 
     train, validation = choose(labels, params)
-    train_digits = images[train]
+    train_digits = np.concatenate([images[train], *(more for more, _ in extra)])
+    train_digit_labels = np.concatenate([labels[train], *(more for _, more in extra)])
     fitted = fit_normalisation(train_digits)
 
     artifacts.write_array(train_images, train_digits)
-    artifacts.write_array(train_labels, labels[train])
+    artifacts.write_array(train_labels, train_digit_labels)
     artifacts.write_array(validation_images, images[validation])
     artifacts.write_array(validation_labels, labels[validation])
     artifacts.write_array(test_images, unseen)
@@ -209,8 +238,8 @@ def main(
     artifacts.write_json(normalisation, fitted)
     artifacts.write_json(class_names, params.class_names)
     print(
-        f"prepare: {len(train):,} training, {len(validation):,} validation, {len(unseen):,} test"
-        f" digits in {time.perf_counter() - started:.1f} s"
+        f"prepare: {len(train_digits):,} training, {len(validation):,} validation,"
+        f" {len(unseen):,} test digits in {time.perf_counter() - started:.1f} s"
     )
 
 

@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import http.server
 import io
 import json
@@ -6,13 +7,16 @@ import os
 import re
 import shlex
 import socket
+import ssl
 import stat
 import subprocess
 import sys
 import tarfile
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +47,7 @@ def parameters(**changes: Any) -> dict[str, Any]:
     usual = {
         "sources": ["artifacts/raw"],
         "sha256": UNCHECKED,
+        "extra": [],
         "class_names": list("0123456789"),
         "validation": 100,
         "limit": None,
@@ -79,6 +84,20 @@ def assert_refused(done: subprocess.CompletedProcess[str], folder: Path, *words:
 
 def written(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (folder / "artifacts/prepared").iterdir()}
+
+
+# Three drawn digits: each its label's number of light rows.
+DRAWN = np.tile(np.array([3, 1, 9])[:, None, None] > np.arange(28)[:, None], 28) * np.uint8(255)
+EXTRA = {
+    "extra-images-idx3-ubyte": digits.idx(DRAWN),
+    "extra-labels-idx1-ubyte": digits.idx(np.array([3, 1, 9], np.uint8)),
+}
+
+
+def extra(source: str, contents: dict[str, bytes | None]) -> dict[str, Any]:
+    """Return an item of prepare.extra that checks the digests of these contents."""
+    found = [content and hashlib.sha256(content).hexdigest() for content in contents.values()]
+    return {"source": source, "images": found[0], "labels": found[1]}
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +141,51 @@ def test_normalisation_is_fitted_on_the_training_part_alone(prepared: Path) -> N
 
 def test_class_names_are_a_json_list(prepared: Path) -> None:
     assert json.loads((prepared / "class-names.json").read_text()) == list("0123456789")
+
+
+@pytest.mark.parametrize("contents", [EXTRA, dict.fromkeys(EXTRA)], ids=["checked", "unchecked"])
+def test_extra_images_are_only_trained_on(
+    prepared: Path, tmp_path: Path, contents: dict[str, bytes | None]
+) -> None:
+    digits.write(tmp_path / "artifacts/raw", DATA)
+    digits.write(tmp_path / "drawn", EXTRA, gzipped=True)
+    done = run(tmp_path, parameters(extra=[extra("drawn", contents)] * 2))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("prepare: 306 training, 100 validation, 100 test digits in ")
+    before = {path.name: path.read_bytes() for path in prepared.iterdir()}
+    changed = {name for name, content in written(tmp_path).items() if content != before[name]}
+    assert changed == {"train-images.npy", "train-labels.npy", "normalisation.json"}
+    after = tmp_path / "artifacts/prepared"
+    images, labels = (np.load(after / f"train-{kind}.npy") for kind in ("images", "labels"))
+    np.testing.assert_array_equal(images[:300], np.load(prepared / "train-images.npy"))
+    np.testing.assert_array_equal(images[300:, ..., 0], np.concatenate([DRAWN, DRAWN]))
+    assert labels[300:].tolist() == [3, 1, 9, 3, 1, 9]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("images", EXTRA["extra-images-idx3-ubyte"][:-1], ("2,368 bytes in all", "2,367 bytes")),
+        ("images", b"<html>", ("begins with 3c 68 74 6d, expected 00 00 08 03",)),
+        ("images", digits.idx(np.ones((3, 8, 8), np.uint8)), ("8 x 8 pixels",)),
+        ("labels", digits.idx(np.array([3, 1], np.uint8)), ("3 images", "2 labels")),
+        ("labels", digits.idx(np.array([3, 1, 10], np.uint8)), ("label 10", "0 to 9")),
+        ("labels", digits.idx(np.array([3, 1, 8], np.uint8)), ("SHA-256",)),
+        ("labels", None, ("has no extra-labels-idx1-ubyte, gzipped or not",)),
+    ],
+)
+def test_damaged_extra_files_are_refused(
+    tmp_path: Path, name: str, content: bytes | None, words: tuple[str, ...]
+) -> None:
+    digits.write(tmp_path / "artifacts/raw", DATA)
+    folder = digits.write(tmp_path / "drawn", EXTRA)
+    path = next(folder.glob(f"extra-{name}-*"))
+    path.unlink()
+    if content:
+        path.write_bytes(content)
+    checked = dict(EXTRA) if "SHA-256" in words else dict.fromkeys(EXTRA)
+    done = run(tmp_path, parameters(extra=[extra("drawn", checked)]))
+    assert_refused(done, tmp_path, "prepare.extra: drawn: ", *words)
 
 
 def test_two_runs_write_the_same_bytes(prepared: Path, tmp_path: Path) -> None:
@@ -301,13 +365,16 @@ def test_under_dvc_an_error_says_how_the_earlier_results_come_back(tmp_path: Pat
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `pages` by path and notes the paths asked for; a page may end before its length."""
+    """Serves `pages` by path and notes the paths asked for, as badly as it is told to."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.pages: dict[str, bytes] = {}
         self.asked: list[str] = []
-        self.withheld = 0
+        self.withheld = 0.0  # the share of a page that is announced, but never sent
+        self.kept_back = 0  # bytes at the end that are not even announced
+        self.pause = 0.0  # seconds before every tenth
+        self.circle = False  # send every request back to where it came from
         self.url = f"http://127.0.0.1:{self.server_port}/mnist"
 
 
@@ -318,11 +385,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         name = self.path.removeprefix("/mnist/")
         self.server.asked.append(name)
         page = self.server.pages.get(name)
-        self.send_response(404 if page is None else 200)
+        self.send_response(302 if self.server.circle else 404 if page is None else 200)
         page = page or b"<html>not found</html>"
+        page = page[: len(page) - self.server.kept_back]
+        self.send_header("Location", self.path)
         self.send_header("Content-Length", str(len(page)))
         self.end_headers()
-        self.wfile.write(page[: len(page) - self.server.withheld])
+        sent = page[: round(len(page) * (1 - self.server.withheld))]
+        tenth = -(-len(page) // 10)
+        with suppress(ConnectionError):  # it was given up
+            for first in range(0, len(sent), tenth):
+                time.sleep(self.server.pause)
+                self.wfile.write(sent[first : first + tenth])
+
+    def do_CONNECT(self) -> None:
+        self.send_error(403, "Not for you")
 
     def log_message(self, *_: object) -> None:
         pass
@@ -438,11 +515,60 @@ def test_a_wrong_digest_is_rejected_with_both(
     assert not (tmp_path / "raw").exists()
 
 
-def test_a_connection_that_breaks_off_is_noticed(server: Server, tmp_path: Path) -> None:
-    server.pages, server.withheld = DATA, 1
-    with pytest.raises(StageError, match=TRAIN_IMAGES):
+@pytest.mark.parametrize("tenths", range(10))
+@pytest.mark.parametrize("pages", [DATA, gzipped(DATA)], ids=["plain", "gzipped"])
+def test_a_connection_that_breaks_off_is_noticed(
+    server: Server, tmp_path: Path, pages: dict[str, bytes], tenths: int
+) -> None:
+    server.pages, server.withheld = pages, 1 - tenths / 10
+    with pytest.raises(StageError, match=f"{server.url}: .*(payload|Payload|{TRAIN_IMAGES})"):
         sources.gather([server.url], UNCHECKED, tmp_path)
     assert not list(tmp_path.rglob("*"))
+
+
+def test_a_length_that_is_too_short_is_noticed(server: Server, tmp_path: Path) -> None:
+    server.pages, server.kept_back = gzipped(DATA), 9
+    with pytest.raises(StageError, match="truncated or damaged gzip file"):
+        sources.gather([server.url], UNCHECKED, tmp_path)
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_a_slow_server_is_waited_for_and_a_silent_one_given_up(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "SILENCE", 1)
+    server.pages, server.pause = gzipped(DATA), 0.15
+    assert_is_data(sources.gather([server.url], DIGESTS, tmp_path / "slow"))
+    server.pause = 5
+    with pytest.raises(StageError, match=r"[Tt]imeout"):
+        sources.gather([server.url], DIGESTS, tmp_path / "silent")
+
+
+def test_a_redirect_in_a_circle_is_given_up(server: Server, tmp_path: Path) -> None:
+    server.circle = True
+    with pytest.raises(StageError, match="redirects in a circle"):
+        sources.gather([server.url], DIGESTS, tmp_path)
+
+
+def test_a_certificate_that_nobody_signed_is_refused(server: Server, tmp_path: Path) -> None:
+    names = ["-keyout", "key", "-out", "certificate", "-subj", "/CN=127.0.0.1", "-days", "1"]
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *names]
+    subprocess.run(make, cwd=tmp_path, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "certificate", tmp_path / "key")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.pages = gzipped(DATA)
+    with pytest.raises(StageError, match="CERTIFICATE_VERIFY_FAILED"):
+        sources.gather([server.url.replace("http", "https")], DIGESTS, tmp_path / "raw")
+    assert server.asked == []
+
+
+def test_a_proxy_that_refuses_is_named(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", server.url)
+    with pytest.raises(StageError, match=r"403.*Not for you"):
+        sources.gather(["https://mnist.invalid"], DIGESTS, tmp_path)
 
 
 def test_an_unreachable_server_is_named_with_the_reason(tmp_path: Path) -> None:
@@ -460,7 +586,7 @@ def test_the_proxy_of_the_environment_is_used(
 
 
 def test_an_unknown_protocol_is_a_failed_source(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="gopher://x: Protocol not known: gopher"):
+    with pytest.raises(StageError, match="gopher://x: expected a folder, an https"):
         sources.gather(["gopher://x"], DIGESTS, tmp_path)
 
 

