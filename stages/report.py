@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from stages.reporting import confusion, figures, gallery, inputs, mosaic, network, page
-from stages.shared import artifacts, command
+from stages.reporting import confusion, drawing, figures, gallery, inputs, mosaic, page
+from stages.shared import artifacts, command, network
 from stages.shared.params import Section, read
 
 
@@ -63,6 +63,7 @@ def galleries(
 def draw(
     params: Params,
     tables: Mapping[str, figures.Table],
+    counts: np.ndarray,
     images: np.ndarray,
     labels: Mapping[str, np.ndarray],
     probabilities: np.ndarray,
@@ -73,16 +74,19 @@ def draw(
     Args:
         params: how many mistakes to show, and how finely.
         tables: of the page's figures, by name.
+        counts: (classes, classes), the confusion matrix.
         images, labels, probabilities, names: as for `galleries`.
     """
     confidence, wrong = probabilities.max(axis=1), labels["actual"] != labels["predicted"]
-    surest = gallery.surest(wrong, confidence, params.mistakes)
-    cells = mosaic.cells(surest, **labels, limit=params.mistakes_in_cell)
+    surest = gallery.surest(wrong, confidence, len(wrong))
+    cells = mosaic.cells(
+        surest, **labels, limit=params.mistakes, limit_in_cell=params.mistakes_in_cell
+    )
     with figures.style():
         drawn = figures.drawn(tables)
         drawings = {name: figures.svg(name, figure) for name, figure in drawn.items()}
         files = {name: drawn[name] for name in ("learning_curves", "classes", "reliability")} | {
-            "confusion_matrix": confusion.matrix(**labels, names=names),
+            "confusion_matrix": confusion.matrix(counts, names),
             "mistakes": mosaic.draw(cells, images, confidence, names),
         }
         return drawings, {name: figures.png(file, params.dpi) for name, file in files.items()}
@@ -127,13 +131,17 @@ def main(
         "robustness": changes,
     }
 
-    drawings, pictures = draw(params, tables, images, labels, scores, names)
+    counts = confusion.count(**labels, classes=len(names))
+    drawings, pictures = draw(params, tables, counts, images, labels, scores, names)
     digests = {path.name: sha256(path) for path in (model, test_images, probabilities)}
+    paper = drawing.part(layers, names)
     content = page.render(
+        scripts=paper.scripts,
+        drawing=paper.html,
         **drawings,
         **galleries(params, images, labels, scores, names),
         verdict=page.verdict(headline, len(images)),
-        confusion=page.confusion(**labels, names=names),
+        confusion=page.confusion(counts, names),
         scores=page.by_class(classes, names),
         calibration_error=f"{headline.calibration_error:.2%}",
         filters=gallery.filters(layers, images[0]),

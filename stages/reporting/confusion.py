@@ -1,4 +1,4 @@
-"""The figure of the confusion matrix, and how every figure laid out as one is labelled."""
+"""The confusion matrix: counts, their figure, and the labels of figures laid out as one."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,25 @@ from stages.reporting import palette
 from stages.reporting.figures import short
 
 
-def matrix(actual: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> Figure:
-    """Return how many images of each true class were taken for each class.
+def count(actual: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Return how many images of each true class were taken for each class, (classes, classes).
 
     Args:
         actual, predicted: (n,) integers, labels.
+        classes: how many there are.
+    """
+    counts = np.zeros((classes, classes), dtype=int)
+    np.add.at(counts, (actual, predicted), 1)
+    return counts
+
+
+def matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
+    """Return the figure of what `count` returns.
+
+    Args:
+        counts: (classes, classes) integers, by true and predicted class.
         names: of the classes.
     """
-    counts = np.zeros((len(names), len(names)), dtype=int)
-    np.add.at(counts, (actual, predicted), 1)
     cell = min(0.9, max(0.3, 5 / len(names)))
     side = cell * len(names)
     figure = Figure((side + 1.2, side + 1.2), layout="constrained")

@@ -11,7 +11,13 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+    StrMethodFormatter,
+)
 
 from stages.reporting import palette
 
@@ -29,11 +35,13 @@ UNITS = {
 }
 # What a figure shows, for those who do not see it.
 SAYS = {
-    "learning_curves": "Loss, above, and accuracy, below, by epoch, of training and validation.",
+    "learning_curves": "Training and validation by epoch: loss, above, and wrong answers, below.",
     "classes": "Recall and precision of each class; the table has the numbers.",
     "reliability": "Accuracy by confidence, above, and the number of images, below.",
     "robustness": "Accuracy by strength of each change of the images.",
 }
+# On a scale of factors 0 has no place; it is drawn as this.
+LEAST = 0.0001
 GREY = palette.LIGHT["soft"]
 
 
@@ -74,7 +82,9 @@ def svg(name: str, figure: Figure) -> str:
 
 
 def learning_curves(curve: Table) -> Figure:
-    """Return loss and accuracy by epoch, training and validation.
+    """Return loss and share of wrong answers by epoch, training and validation.
+
+    Both fall fast, then slowly: a scale of factors shows the first epoch and the last.
 
     Args:
         curve: `epoch`, `loss`, `accuracy`, `validation_loss`, `validation_accuracy`, each
@@ -82,14 +92,20 @@ def learning_curves(curve: Table) -> Figure:
     """
     figure = Figure((WIDTH, 5), layout="constrained")
     upper, lower = figure.subplots(2, sharex=True)
-    for axes, name in ((upper, "loss"), (lower, "accuracy")):
-        axes.plot(curve["epoch"], curve[name], "o-", label="training")
-        axes.plot(curve["epoch"], curve[f"validation_{name}"], "s--", label="validation")
+    for prefix, line, part in (("", "o-", "training"), ("validation_", "s--", "validation")):
+        for axes, numbers in (
+            (upper, curve[f"{prefix}loss"]),
+            (lower, 1 - curve[f"{prefix}accuracy"]),
+        ):
+            axes.plot(curve["epoch"], np.maximum(numbers, LEAST), line, label=part)
     upper.set_title("Loss (lower is better)")
-    upper.set_ylim(bottom=0)
     upper.legend()
-    lower.set_title("Accuracy (higher is better)")
-    lower.yaxis.set_major_formatter(PERCENT)
+    lower.set_title("Wrong answers (fewer are better)")
+    for axes, written in ((upper, StrMethodFormatter("{x:g}")), (lower, PERCENT)):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(written)
     lower.set_xlabel("epoch")
     lower.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return figure

@@ -6,8 +6,9 @@ from html import escape
 import numpy as np
 
 from stages.reporting.figures import short
-from stages.reporting.network import Layer, first_convolution, responses
 from stages.reporting.pictures import ink, signed
+from stages.shared import network
+from stages.shared.network import Layer
 
 # So many of the probabilities are told when the pointer rests on a picture.
 TOLD = 5
@@ -74,11 +75,13 @@ def filters(layers: list[Layer], image: np.ndarray) -> str:
         layers: of the network.
         image: (height, width, channels) uint8.
     """
-    found = first_convolution(layers)
-    if not found:
+    kinds = [layer.kind for layer in layers]
+    if "Conv2D" not in kinds:
         return "<p>The network has no convolution.</p>"
-    kernel, _ = found
-    seen = responses(layers, image)
+    upto = layers[: kinds.index("Conv2D") + 1]
+    if lack := network.unknown(upto):
+        return f"<p>This page cannot compute what they see: {escape(lack)}.</p>"
+    kernel, seen = upto[-1].weights[0], np.maximum(network.run(upto, image)[-1], 0)
     strength = np.round(255 * seen / max(seen.max(), np.finfo(np.float32).tiny)).astype(np.uint8)
     return "".join(
         f"<figure>{signed(kernel[:, :, 0, i], f'Weights of filter {i}')}"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,26 +11,48 @@ from matplotlib.figure import Figure
 from stages.reporting.confusion import label_matrix
 from stages.reporting.figures import GREY, short
 
-# Indices of images by (true, predicted) class.
-Cells = Mapping[tuple[int, int], Sequence[int]]
-
-# Of a picture and of all of them side by side, in points.
-PICTURE, WIDEST = 42, 1400
+# Of a picture, and of all of them side by side or one above the other, in points at most.
+PICTURE, WIDEST = 42, 1500
 
 
-def cells(indices: Iterable[int], actual: np.ndarray, predicted: np.ndarray, limit: int) -> Cells:
-    """Return the images in their cells: indices by (true, predicted) class, in the order given.
+@dataclass
+class Cell:
+    """The images of one true and one predicted class: indices of those shown, and how many not."""
+
+    shown: list[int] = field(default_factory=list)
+    hidden: int = 0
+
+    @property
+    def places(self) -> int:
+        """How many it takes; one says how many are not shown."""
+        return len(self.shown) + (self.hidden > 0)
+
+
+Cells = Mapping[tuple[int, int], Cell]
+
+
+def cells(
+    indices: Iterable[int],
+    actual: np.ndarray,
+    predicted: np.ndarray,
+    limit: int,
+    limit_in_cell: int,
+) -> Cells:
+    """Return the images in their cells, by (true, predicted) class, in the order given.
 
     Args:
         indices: of the images.
         actual, predicted: (n,) integers, labels.
-        limit: at most so many of one true and one predicted class.
+        limit: of all images the first so many are shown.
+        limit_in_cell: and of those in a cell.
     """
-    chosen: dict[tuple[int, int], list[int]] = {}
-    for index in indices:
-        members = chosen.setdefault((int(actual[index]), int(predicted[index])), [])
-        if len(members) < limit:
-            members.append(index)
+    chosen: dict[tuple[int, int], Cell] = {}
+    for rank, index in enumerate(indices):
+        cell = chosen.setdefault((int(actual[index]), int(predicted[index])), Cell())
+        if rank < limit and len(cell.shown) < limit_in_cell:
+            cell.shown.append(index)
+        else:
+            cell.hidden += 1
     return chosen
 
 
@@ -47,10 +70,10 @@ class Layout:
         self.pitch_x, self.pitch_y = width + self.gap, height + self.caption
         self.across = np.ones(classes, dtype=int)
         down = np.ones(classes, dtype=int)
-        for (_, guess), members in chosen.items():
-            self.across[guess] = max(self.across[guess], round(math.sqrt(len(members))))
-        for (true, guess), members in chosen.items():
-            down[true] = max(down[true], math.ceil(len(members) / self.across[guess]))
+        for (_, guess), cell in chosen.items():
+            self.across[guess] = max(self.across[guess], round(math.sqrt(cell.places)))
+        for (true, guess), cell in chosen.items():
+            down[true] = max(down[true], math.ceil(cell.places / self.across[guess]))
         self.x_edges = np.append(0, np.cumsum(self.across * self.pitch_x + self.gap))
         self.y_edges = np.append(0, np.cumsum(down * self.pitch_y + self.gap))
 
@@ -65,7 +88,8 @@ class Layout:
 def draw(chosen: Cells, images: np.ndarray, confidence: np.ndarray, names: Sequence[str]) -> Figure:
     """Return the pictures of the mistakes laid out as a confusion matrix.
 
-    Beneath each picture stands the probability of the wrong answer, where there is room.
+    Beneath each picture stands the probability of the wrong answer, where there is room; a cell
+    that does not show all of its images says how many more there are.
 
     Args:
         chosen: which images to show.
@@ -76,16 +100,20 @@ def draw(chosen: Cells, images: np.ndarray, confidence: np.ndarray, names: Seque
     height, width = images.shape[1:3]
     layout = Layout(chosen, len(names), height, width)
     columns, rows = layout.x_edges, layout.y_edges
-    scale = min(PICTURE / height, WIDEST / columns[-1])
+    scale = _scale(PICTURE / height, WIDEST / max(columns[-1], rows[-1]))
     result, axes = _canvas(columns[-1] * scale, rows[-1] * scale, names)
     mosaic = _empty(layout)
-    for (true, guess), members in chosen.items():
-        for place, index in enumerate(members):
+    for (true, guess), cell in chosen.items():
+        for place, index in enumerate(cell.shown):
             x, y = layout.corner(true, guess, place)
             mosaic[y : y + height, x : x + width] = 255 - images[index, ..., 0]
             if scale * height > 0.8 * PICTURE:
                 text = f"{confidence[index]:.0%}"
                 axes.text(x + width / 2, y + height + 1, text, ha="center", va="top", fontsize=9)
+        if cell.hidden:
+            x, y = layout.corner(true, guess, len(cell.shown))
+            middle, says = (x + width / 2, y + height / 2), f"+{cell.hidden}\nmore"
+            axes.text(*middle, says, ha="center", va="center", fontsize=min(8 * scale, 14))
     extent = (0, columns[-1], rows[-1], 0)
     axes.imshow(mosaic, "gray", vmin=0, vmax=255, interpolation="nearest", extent=extent)
     _rule(axes, layout, names)
@@ -93,6 +121,15 @@ def draw(chosen: Cells, images: np.ndarray, confidence: np.ndarray, names: Seque
         middle, paper = (columns[-1] / 2, rows[-1] / 2), {"facecolor": "white", "pad": 12}
         axes.text(*middle, "no mistakes", ha="center", va="center", fontsize=16, bbox=paper)
     return result
+
+
+def _scale(wanted: float, highest: float) -> float:
+    """Return how many points a pixel of a picture becomes.
+
+    It is a whole number of half points, which are the dots of 144 an inch, where there is room
+    for one: then all pixels are of one size.
+    """
+    return math.floor(2 * min(wanted, highest)) / 2 or highest
 
 
 def _canvas(width: float, height: float, names: Sequence[str]) -> tuple[Figure, Axes]:

@@ -12,9 +12,14 @@ import numpy as np
 from stages.reporting import palette
 from stages.reporting.figures import short
 from stages.reporting.inputs import Headline
-from stages.reporting.network import Layer
+from stages.shared.network import Layer
 
 Row = tuple[Any, ...]
+# What of a layer's settings is worth a reader's time.
+TELLING = (
+    *("filters", "kernel_size", "padding", "pool_size", "cropping", "units", "rate"),
+    *("activation", "scale", "offset"),
+)
 
 
 def render(**parts: str) -> str:
@@ -39,15 +44,13 @@ def shown(some: int, count: int) -> str:
     return f"All {count:,} are shown." if count else "There are none."
 
 
-def confusion(actual: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> str:
-    """Return how many images of each true class were taken for each class, as a table.
+def confusion(counts: np.ndarray, names: Sequence[str]) -> str:
+    """Return the confusion matrix as a table.
 
     Args:
-        actual, predicted: (n,) integers, labels.
+        counts: (classes, classes) integers, by true and predicted class.
         names: of the classes.
     """
-    counts = np.zeros((len(names), len(names)), dtype=int)
-    np.add.at(counts, (actual, predicted), 1)
     most = max((counts * ~np.eye(len(names), dtype=bool)).max(), 1)
     upright = "long" if max(len(short(name)) for name in names) > 3 else ""
     head = "".join(
@@ -95,7 +98,9 @@ def layers(network: Sequence[Layer]) -> str:
     rows: list[Row] = [
         (
             *(layer.name, layer.kind, layer.parameters),
-            "; ".join(f"{key} {plain(value)}" for key, value in layer.settings.items()),
+            "; ".join(
+                f"{key} {plain(layer.settings[key])}" for key in TELLING if key in layer.settings
+            ),
         )
         for layer in network
     ]
@@ -114,7 +119,7 @@ def flat(section: Mapping[str, Any]) -> Iterator[Row]:
 
 def plain(value: Any) -> str:
     """Return a value as params.yaml has it, of a list its parts."""
-    if isinstance(value, list):
+    if isinstance(value, list) and value:
         return ", ".join(map(plain, value))
     if isinstance(value, float):
         return f"{value:.6g}"

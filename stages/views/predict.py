@@ -1,0 +1,150 @@
+"""Read handwriting: what the trained network says to pictures of a digit each.
+
+Only looks: it reads the model and the class names of the workspace. A picture is first made to look
+like the images the network knows; `stages/views/handwriting.py` says how.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+
+from stages.shared import artifacts, network
+from stages.shared.errors import StageError
+from stages.views import handwriting
+
+HUGE = 50_000_000  # pixels
+SHADES = " .:-=+*#%@"
+# We look at a picture's size ourselves.
+PIL.Image.MAX_IMAGE_PIXELS = None
+
+
+class Answer(NamedTuple):
+    """What was read in a file: the probability of each class, the surest first, and the image."""
+
+    file: str
+    probabilities: dict[str, float]
+    image: np.ndarray
+
+
+def read(path: Path) -> np.ndarray:
+    """Return the picture at `path`, upright, (height, width, 4) uint8.
+
+    Raises:
+        StageError: it is not a picture, or too large a one.
+    """
+    try:
+        with PIL.Image.open(path) as picture:
+            width, height = picture.size
+            if width * height > HUGE:
+                raise StageError(f"{path} has {width} x {height} pixels, more than {HUGE:,}")
+            upright = PIL.ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I;16"):
+                upright = PIL.Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
+            return np.array(upright.convert("RGBA"))
+    except FileNotFoundError:
+        raise StageError(f"there is no file {path}") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise StageError(f"{path} is not a picture that can be read: {reason}") from None
+
+
+def load(model: Path, class_names: Path) -> tuple[list[network.Layer], list[str]]:
+    """Return the layers of the network and the names of its classes.
+
+    Raises:
+        StageError: it is not a network that can be run here, on pictures of a digit.
+    """
+    for path in (model, class_names):
+        if not path.is_file():
+            raise StageError(f"there is no {path}; make it with: dvc repro")
+    layers, names = network.read(model), artifacts.read_json(class_names)
+    if lack := network.unknown(layers):
+        raise StageError(f"{model} can only be run by Keras: {lack}")
+    blank = np.zeros((handwriting.SIDE, handwriting.SIDE, 1), np.uint8)
+    if layers[0].settings.get("batch_shape") != [None, *blank.shape]:
+        raise StageError(f"{model} does not take grey images of 28 x 28 pixels")
+    shares = network.run(layers, blank)[-1]
+    if shares.shape != (len(names),) or abs(shares.sum() - 1) > 0.001:
+        raise StageError(
+            f"{model} does not give a probability for each of {len(names)} class names"
+        )
+    return layers, names
+
+
+def answer(path: Path, layers: list[network.Layer], names: Sequence[str]) -> Answer:
+    """Return what the network says to the picture at `path`.
+
+    Raises:
+        StageError: it cannot be read, or there is nothing on it.
+    """
+    image = handwriting.image(read(path))
+    if image is None:
+        raise StageError(f"{path} is blank: there is no ink that stands out from its paper")
+    shares = network.run(layers, image[..., None])[-1].tolist()
+    order = sorted(range(len(names)), key=lambda label: -shares[label])
+    return Answer(str(path), {names[label]: shares[label] for label in order}, image)
+
+
+def as_text(answers: Sequence[Answer]) -> str:
+    """Return a table of the answers, and of each what the network saw, for a terminal."""
+    rows = [("file", "digit", "confidence", "second guess")]
+    for file, probabilities, _ in answers:
+        (first, sure), (second, less) = [*probabilities.items()][:2]
+        rows.append((file, first, f"{sure:.1%}", f"{second} ({less:.1%})"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    for file, _, image in answers:
+        lines += ["", f"{file}, as the network sees it:", drawn(image)]
+    return "\n".join(lines)
+
+
+def drawn(image: np.ndarray) -> str:
+    """Return an image (28, 28) as letters, two rows of pixels a line, which are twice as high."""
+    shades = image.reshape(len(image) // 2, 2, -1).mean(axis=1) * (len(SHADES) - 1) / 255
+    return "\n".join("".join(SHADES[round(n)] for n in row).rstrip() for row in shades.tolist())
+
+
+def as_json(answers: Sequence[Answer]) -> str:
+    """Return the answers for a script."""
+    found = [
+        {"file": file, "digit": next(iter(probabilities)), "probabilities": probabilities}
+        for file, probabilities, _ in answers
+    ]
+    return json.dumps(found, indent=2)
+
+
+def main() -> None:
+    """Print what is read in the pictures that the command line names; exit 1 if in one nothing."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.views.predict", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("pictures", nargs="+", type=Path, help="a digit each")
+    parser.add_argument("--model", type=Path, default="artifacts/model/model.keras")
+    parser.add_argument("--class-names", type=Path, default="artifacts/prepared/class-names.json")
+    parser.add_argument("--json", dest="show", action="store_const", const=as_json, default=as_text)
+    options = parser.parse_args()
+    answers, failed = [], False
+    try:
+        layers, names = load(options.model, options.class_names)
+    except StageError as error:
+        sys.exit(f"predict: {error}")
+    for path in options.pictures:
+        try:
+            answers.append(answer(path, layers, names))
+        except StageError as error:
+            print(f"predict: {error}", file=sys.stderr)
+            failed = True
+    if answers:
+        print(options.show(answers))
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()

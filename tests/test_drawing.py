@@ -1,0 +1,280 @@
+"""The part of the report that reads handwriting, in Chromium with the network cut off."""
+
+import base64
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.preparing import idx
+from stages.reporting import drawing
+from stages.shared import network, numerics
+from stages.views import handwriting, predict
+from tests import digits
+from tests.browser import Browser
+from tests.pictures import PICTURES, STROKES
+from tests.project import REPOSITORY, Clone, Project, read_yaml, run
+from tests.test_browser import SIZES, assert_offline
+from tests.test_network import IMAGES, NETWORKS, save
+
+pytestmark = pytest.mark.system
+
+ANSWER = "document.getElementById('answer').textContent"
+# What the network gets, as the page shows it; a number a pixel.
+SEEN = """[...document.getElementById("seen").getContext("2d").getImageData(0, 0, 28, 28).data]
+  .filter((_, i) => i % 4 === 3)"""
+# The probabilities of images that come as their bytes in base64, and how long one took.
+PROBABILITIES = """(() => {
+  const layers = load(JSON.parse(document.getElementById("network").textContent));
+  const pixels = Uint8Array.from(atob("IMAGES"), c => c.charCodeAt(0));
+  const started = performance.now(), answers = [];
+  for (let i = 0; i < pixels.length; i += 784)
+    answers.push([...run(layers, pixels.subarray(i, i + 784), 28, 28).at(-1).x]);
+  return [answers, (performance.now() - started) / answers.length];
+})()"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default recipe on the real digits, but of three epochs."""
+    sections = read_yaml(REPOSITORY / "params.yaml")
+    sections["train"]["epochs"] = 3
+    folder = tmp_path_factory.mktemp("real") / "project"
+    if (REPOSITORY / "artifacts/raw").exists():
+        shutil.copytree(REPOSITORY / "artifacts/raw", folder / "artifacts/raw")
+    clone = Clone(folder, sections)
+    clone.repro()
+    return clone.folder
+
+
+def probabilities(browser: Browser, images: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return what the page that is open answers to images, and the milliseconds one takes."""
+    content = base64.b64encode(images.tobytes()).decode()
+    answers, milliseconds = browser.run(PROBABILITIES.replace("IMAGES", content))
+    return np.array(answers), milliseconds
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_page_runs_a_network_as_keras_does(browser: Browser, tmp_path: Path, name: str) -> None:
+    model = save(tmp_path / "model.keras", *NETWORKS[name])
+    part = drawing.part(network.read(tmp_path / "model.keras"), [str(i) for i in range(10)])
+    (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8>{part.html}")
+    browser.open(tmp_path / "page.html")
+    assert_offline(browser)
+    found, _ = probabilities(browser, IMAGES)
+    np.testing.assert_allclose(found, model.predict(IMAGES, verbose=0), atol=1e-5)
+
+
+def test_the_page_answers_as_keras_on_every_test_digit(browser: Browser, real: Path) -> None:
+    images = np.load(real / "artifacts/prepared/test-images.npy")
+    model = numerics.keras().models.load_model(real / "artifacts/model/model.keras")
+    expected = model.predict(images, batch_size=250, verbose=0)
+    report = real / "artifacts/report/report.html"
+    assert report.stat().st_size < 3_000_000
+    browser.open(report)
+    assert_offline(browser)
+    parts = [probabilities(browser, part) for part in np.split(images, 10)]
+    found = np.concatenate([answers for answers, _ in parts])
+    assert found.shape == (10_000, 10)
+    assert np.abs(found - expected).max() < 1e-4
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
+    assert np.mean([milliseconds for _, milliseconds in parts]) < 20
+
+
+class Hand:
+    """A hand that draws with a mouse, a pen or a finger on the page that is open."""
+
+    def __init__(self, browser: Browser, tool: str = "mouse") -> None:
+        self.browser, self.tool = browser, tool
+        corner = "document.getElementById('paper').getBoundingClientRect()"
+        browser.run("document.getElementById('paper').scrollIntoView({block: 'center'})")
+        self.left, self.top = browser.run(f"(({{left, top}}) => [left, top])({corner})")
+
+    def draw(self, digit: int) -> None:
+        for stroke in STROKES[digit]:
+            for i, (x, y) in enumerate(stroke):
+                self._touch("move" if i else "press", x, y)
+            self._touch("release", *stroke[-1])
+
+    def _touch(self, kind: str, x: float, y: float) -> None:
+        place = {"x": self.left + x, "y": self.top + y}
+        if self.tool == "touch":
+            name = {"press": "touchStart", "move": "touchMove", "release": "touchEnd"}[kind]
+            points = [place] if kind != "release" else []
+            self.browser.send("Input.dispatchTouchEvent", type=name, touchPoints=points)
+        else:
+            name = {"press": "mousePressed", "move": "mouseMoved", "release": "mouseReleased"}[kind]
+            options = {"button": "left", "buttons": 1, "clickCount": 1, "pointerType": self.tool}
+            self.browser.send("Input.dispatchMouseEvent", type=name, **place, **options)
+
+
+def press(browser: Browser, key: str, code: int, modifiers: int = 0) -> None:
+    for kind in ("rawKeyDown", "keyUp"):
+        options = {"key": key, "windowsVirtualKeyCode": code, "modifiers": modifiers}
+        browser.send("Input.dispatchKeyEvent", type=kind, **options)
+
+
+def test_the_page_reads_digits_that_are_drawn(browser: Browser, real: Path, tmp_path: Path) -> None:
+    read = {}
+    for digit in STROKES:
+        width, scheme = SIZES[digit % 4]
+        browser.open(real / "artifacts/report/report.html", width, scheme)
+        Hand(browser, ("mouse", "pen", "touch")[digit % 3]).draw(digit)
+        read[digit] = browser.run(ANSWER)
+        browser.screenshot(tmp_path / f"{digit}.png")
+        assert_offline(browser)
+    right = [digit for digit, said in read.items() if said.startswith(f"It reads {digit}, ")]
+    assert len(right) >= 9, read
+
+
+def give(browser: Browser, path: Path) -> None:
+    """Open a picture in the page that is open."""
+    browser.run("document.getElementById('answer').textContent = ''")
+    root = browser.send("DOM.getDocument")["root"]["nodeId"]
+    field = browser.send("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
+    browser.send("DOM.setFileInputFiles", files=[str(path)], nodeId=field)
+    for _ in range(100):
+        if browser.run(ANSWER):
+            return
+        time.sleep(0.1)
+
+
+def test_python_and_page_make_the_same_image_of_a_picture(
+    browser: Browser, real: Path, tmp_path: Path
+) -> None:
+    assert len(PICTURES) >= 20
+    browser.open(real / "artifacts/report/report.html")
+    layers = network.read(real / "artifacts/model/model.keras")
+    wrong = []
+    for name, (digit, make) in PICTURES.items():
+        (tmp_path / name).write_bytes(make())
+        give(browser, tmp_path / name)
+        image = handwriting.image(predict.read(tmp_path / name))
+        seen = np.array(browser.run(SEEN)).reshape(28, 28)
+        if image is None or digit is None:
+            assert image is None and digit is None and not seen.any(), name
+            assert browser.run(ANSWER) == "There is nothing to see on this picture."
+        else:
+            assert np.abs(seen - image.astype(int)).max() <= 2, name
+            answer = network.run(layers, image[..., None])[-1].argmax()
+            assert browser.run(ANSWER).startswith(f"It reads {answer}, "), name
+            wrong += [name] if answer != digit else []
+    assert len(wrong) <= 2, wrong
+    assert_offline(browser)
+    (tmp_path / "text.png").write_text("no picture")
+    give(browser, tmp_path / "text.png")
+    assert browser.run(ANSWER) == "text.png is not a picture."
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A small project that has run."""
+    project = Project(tmp_path_factory.mktemp("drawing") / "project")
+    project.repro()
+    return project
+
+
+def click(browser: Browser, name: str) -> None:
+    browser.run(f"document.getElementById('{name}').click()")
+
+
+def download(browser: Browser, folder: Path, name: str) -> bytes:
+    """Click on a link; return the file it gives."""
+    folder.mkdir(exist_ok=True)
+    path = str(folder.resolve())
+    browser.send("Page.setDownloadBehavior", behavior="allow", downloadPath=path)
+    click(browser, name)
+    file = folder / f"extra-{name}-idx{3 if name == 'images' else 1}-ubyte"
+    for _ in range(100):
+        if file.exists() and file.stat().st_size:
+            break
+        time.sleep(0.1)
+    return file.read_bytes()
+
+
+def test_drawn_corrected_downloaded_trained_on(browser: Browser, project: Project) -> None:
+    browser.open(project.folder / "artifacts/report/report.html")
+    before = np.load(project.folder / "artifacts/prepared/train-images.npy")
+    hand, images = Hand(browser), []
+    for digit in (3, 8, 5):
+        hand.draw(digit)
+        browser.run(f"document.getElementById('truth').value = {digit}")
+        click(browser, "keep")
+        images.append(browser.run(SEEN))
+        click(browser, "clear")
+    click(browser, "forget")
+    assert browser.run("document.getElementById('kept').textContent").startswith("Kept: 2.")
+    folder = project.folder / "drawn"
+    contents = {name: download(browser, folder, name) for name in ("images", "labels")}
+    np.testing.assert_array_equal(idx.view(contents["images"]).reshape(2, 784), images[:2])
+    assert idx.view(contents["labels"]).tolist() == [3, 8]
+    assert_offline(browser)
+
+    found = list(digits.digests(contents).values())
+    item = {"source": "drawn", "images": found[0], "labels": found[1]}
+    project.set("prepare", "extra", [item])
+    assert project.repro() == ["prepare", "train", "evaluate", "report"]
+    after = np.load(project.folder / "artifacts/prepared/train-images.npy")
+    np.testing.assert_array_equal(after[:-2], before)
+    np.testing.assert_array_equal(after[-2:].reshape(2, 784), images[:2])
+
+    (folder / "extra-images-idx3-ubyte").write_bytes(contents["images"][:-100])
+    project.set("prepare", "extra", [item | {"images": None}])
+    failed = run(["dvc", "repro"], project.folder, **project.environment)
+    assert failed.returncode != 0 and "Traceback" not in failed.stderr
+    said = [
+        line for line in failed.stderr.splitlines() if line.startswith("prepare: prepare.extra")
+    ]
+    assert len(said) == 1 and "announces 1,584 bytes in all, but holds 1,484 bytes" in said[0]
+
+
+PARTS = """[...document.querySelectorAll("#draw :is(canvas, button, input, select, a, summary)")]
+  .map(e => e.ariaLabel || e.textContent || e.labels[0].textContent)"""
+FOCUSED = """[document.activeElement.id, getComputedStyle(document.activeElement).outlineWidth]"""
+
+
+def test_all_can_be_done_by_keyboard_and_is_named(browser: Browser, project: Project) -> None:
+    browser.open(project.folder / "artifacts/report/report.html")
+    assert all(len(name.strip()) > 3 for name in browser.run(PARTS))
+    press(browser, "Tab", 9)
+    assert browser.run(FOCUSED) == ["paper", "3px"]
+    Hand(browser).draw(4)
+    assert browser.run(ANSWER).startswith("It reads ")
+    two_strokes = browser.run(SEEN)
+    press(browser, "z", 90, modifiers=2)
+    one_stroke = browser.run(SEEN)
+    press(browser, "Escape", 27)
+    assert two_strokes != one_stroke and any(one_stroke) and not any(browser.run(SEEN))
+    assert browser.run(ANSWER) == "Nothing is drawn yet."
+    Hand(browser).draw(4)
+    reached = {}
+    for _ in range(7):
+        press(browser, "Tab", 9)
+        name, outline = browser.run(FOCUSED)
+        reached[name] = outline
+    assert {"undo", "clear", "open", "truth", "keep"} <= reached.keys()
+    assert set(reached.values()) == {"3px"}, "focus can be seen"
+
+
+def test_hostile_names_are_texts(browser: Browser, tmp_path: Path) -> None:
+    names = ["</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "A&B", "<!--"]
+    layers: list[tuple[str, dict[str, Any]]] = [("Flatten", {}), ("Dense", {"units": 4})]
+    save(tmp_path / "model.keras", *layers, ("Softmax", {}))
+    part = drawing.part(network.read(tmp_path / "model.keras"), names)
+    (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8>{part.html}")
+    browser.open(tmp_path / "page.html")
+    heads = "[...document.querySelectorAll('#bars th, #truth option')].map(h => h.textContent)"
+    assert sorted(browser.run(heads)) == sorted(names * 2)
+    assert not browser.run("document.images.length")
+    assert browser.run("document.scripts.length") == 2
+    assert_offline(browser)

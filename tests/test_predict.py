@@ -1,0 +1,151 @@
+"""Reading pictures of handwriting from the command line, and how they are made like MNIST's."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.shared import artifacts, network
+from stages.views import handwriting, predict
+from tests.pictures import PICTURES, STROKES, grey, ink
+from tests.project import REPOSITORY, run
+from tests.test_report import DIGITS, write_model
+
+
+def write(folder: Path, name: str) -> Path:
+    path = folder / name
+    path.write_bytes(PICTURES[name][1]())
+    return path
+
+
+def made(picture: Image.Image) -> np.ndarray:
+    image = handwriting.image(np.asarray(picture.convert("RGBA")))
+    assert image is not None
+    return image
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_becomes_a_digit_like_mnists_or_is_blank(tmp_path: Path, name: str) -> None:
+    digit, _ = PICTURES[name]
+    image = handwriting.image(predict.read(write(tmp_path, name)))
+    assert (image is None) == (digit is None)
+    if image is not None and digit is not None:
+        assert (image.dtype, image.shape, image.max()) == (np.uint8, (28, 28), 255)
+        rows, columns = np.nonzero(image)
+        assert max(np.ptp(rows), np.ptp(columns)) == 19
+        middle = np.average(np.indices(image.shape), axis=(1, 2), weights=np.stack([image] * 2))
+        assert np.abs(middle - 14).max() < 0.65
+        likeness = [
+            np.corrcoef(image.ravel(), made(grey(ink(other))).ravel())[0, 1] for other in STROKES
+        ]
+        assert np.argmax(likeness) == digit
+
+
+def test_a_digit_is_the_same_however_large_and_wherever_it_is_drawn() -> None:
+    plain = made(grey(ink(3)))
+    drawn = np.round(255 * (1 - ink(3))).astype(np.uint8)
+    twice = Image.fromarray(np.kron(drawn, np.ones((2, 2), np.uint8)))
+    assert np.corrcoef(made(twice).ravel(), plain.ravel())[0, 1] > 0.99
+    moved = Image.fromarray(np.roll(drawn, (-30, 40), axis=(0, 1)))
+    np.testing.assert_allclose(made(moved), plain, atol=1)
+    np.testing.assert_allclose(made(Image.fromarray(255 - drawn)), plain, atol=1)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A folder with a model, whose weights are random, and class names."""
+    (tmp_path / "artifacts/model").mkdir(parents=True)
+    write_model(tmp_path / "artifacts/model/model.keras", 10)
+    artifacts.write_json(tmp_path / "artifacts/prepared/class-names.json", DIGITS)
+    return tmp_path
+
+
+def ask(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "stages.views.predict", *words]
+    return run(command, folder, PYTHONPATH=str(REPOSITORY))
+
+
+def test_it_prints_a_table_and_what_the_network_saw(workspace: Path) -> None:
+    write(workspace, "plain"), write(workspace, "photo")
+    found = ask(workspace, "plain", "photo")
+    assert (found.returncode, found.stderr) == (0, "")
+    heading, first, second, _, says, *drawn = found.stdout.splitlines()
+    assert heading.split() == ["file", "digit", "confidence", "second", "guess"]
+    image = made(grey(ink(3)))
+    layers = network.read(workspace / "artifacts/model/model.keras")
+    shares = network.run(layers, image[..., None])[-1]
+    digit, other = np.argsort(-shares)[:2]
+    expected = ["plain", f"{digit}", f"{shares[digit]:.1%}", f"{other}", f"({shares[other]:.1%})"]
+    assert first.split() == expected and second.startswith("photo  ")
+    assert says == "plain, as the network sees it:"
+    assert drawn[:14] == predict.drawn(image).split("\n")
+    assert {"@", "."} <= set("".join(drawn))
+
+
+def test_json_is_for_scripts(workspace: Path) -> None:
+    write(workspace, "thick")
+    (found,) = json.loads(ask(workspace, "--json", "thick").stdout)
+    assert found["file"] == "thick" and found["digit"] == next(iter(found["probabilities"]))
+    assert sorted(found["probabilities"]) == DIGITS
+    assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+
+
+def test_what_cannot_be_read_is_named_in_a_line_and_the_rest_is_read(workspace: Path) -> None:
+    for name in ("blank", "plain"):
+        write(workspace, name)
+    (workspace / "text.png").write_text("no picture")
+    (workspace / "half.png").write_bytes(PICTURES["photo with a hard shadow"][1]()[:9999])
+    Image.new("1", (8000, 8000)).save(workspace / "huge.png")
+    found = ask(workspace, "blank", "text.png", "half.png", "huge.png", "none.png", ".", "plain")
+    assert found.returncode == 1
+    lines = found.stderr.splitlines()
+    for line, said in zip(
+        lines,
+        [
+            "blank is blank: there is no ink that stands out from its paper",
+            "text.png is not a picture that can be read: cannot identify",
+            "half.png is not a picture that can be read: ",
+            "huge.png has 8000 x 8000 pixels, more than 50,000,000",
+            "there is no file none.png",
+            ". is not a picture that can be read: ",
+        ],
+        strict=True,
+    ):
+        assert line.startswith(f"predict: {said}")
+    assert found.stdout.splitlines()[1].startswith("plain  ")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "complaint"),
+    [
+        ("model/model.keras", None, "there is no artifacts/model/model.keras; make it with: dvc"),
+        ("model/model.keras", "no model", "model.keras is not a Sequential model saved by Keras"),
+        ("prepared/class-names.json", "[", "class-names.json is not JSON"),
+        ("prepared/class-names.json", '["a"]', "not give a probability for each of 1 class"),
+    ],
+)
+def test_without_a_good_model_it_says_so_in_one_line(
+    workspace: Path, file: str, content: str | None, complaint: str
+) -> None:
+    write(workspace, "plain")
+    path = workspace / "artifacts" / file
+    path.unlink()
+    if content:
+        path.write_text(content)
+    found = ask(workspace, "plain")
+    assert (found.returncode, found.stdout) == (1, "")
+    assert found.stderr.startswith("predict: ") and complaint in found.stderr
+    assert found.stderr.count("\n") == 1
+
+
+def test_it_answers_in_seconds_including_the_start(workspace: Path) -> None:
+    write(workspace, "photo")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert ask(workspace, *["photo"] * 3).returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 6, "seconds"
