@@ -94,13 +94,12 @@ def test_the_outputs_are_cached_and_the_metrics_kept_in_git() -> None:
 
 
 def test_every_plot_has_a_title_labels_and_a_template() -> None:
-    theirs = {"confusion_normalized"}
     ours = {path.stem for path in (REPOSITORY / ".dvc/plots").glob("*.json")}
     for plot in PIPELINE["plots"]:
         if isinstance(plot, dict):
             (properties,) = plot.values()
             assert {"x", "y", "title", "x_label", "y_label"} <= set(properties)
-            assert properties["template"] in ours | theirs
+            assert properties["template"] in ours
 
 
 def test_the_plots_show_every_picture_of_the_report() -> None:

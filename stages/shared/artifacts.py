@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,29 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Makes the folder. Nothing half-written is ever seen under the final name. A block that fails
     leaves no temporary file; what a killed process leaves, the next run writes over.
+
+    Raises:
+        StageError: the folder, or the file, cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        raise StageError(f"{path} cannot be written: {error.strerror or error}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Write `array` as .npy, C order."""
+    array = np.ascontiguousarray(array)
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+        header = np.lib.format.header_data_from_array_1_0(array)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(array.data)  # np.save does not say why a disk takes no more
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -43,7 +52,7 @@ def read_array(path: Path) -> np.ndarray:
     """
     try:
         return np.lib.format.open_memmap(path, mode="r")
-    except ValueError as error:
+    except (ValueError, TypeError, ArithmeticError) as error:
         raise StageError(f"{path} is not a whole .npy file: {error}") from None
 
 

@@ -1,8 +1,11 @@
 """Run a stage's `main` as a command: paths from the command line, knobs from params.yaml."""
 
 import argparse
+import atexit
+import fcntl
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +16,8 @@ from stages.shared.errors import StageError
 
 def run(main: Callable[..., None], model: type[params.Section]) -> None:
     """Call `main(params, **paths)`; exit 1 on a user's mistake, 2 on wrong usage, 130 on Ctrl-C.
+
+    A request to stop (SIGTERM) is obeyed like Ctrl-C, with exit 143: temporary files are removed.
 
     Every keyword-only argument of `main` is a path and becomes a required option of the same
     name (`train_images` is `--train-images`). The parameters are the section of params.yaml named
@@ -25,13 +30,44 @@ def run(main: Callable[..., None], model: type[params.Section]) -> None:
         if argument.kind is argument.KEYWORD_ONLY:
             parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True)
     paths = vars(parser.parse_args())
+    signal.signal(signal.SIGTERM, _stop)
     try:
+        _require_alone()
         main(params.load(Path("params.yaml"), stage, model), **paths)
     except (StageError, OSError) as error:
         sys.exit(f"{stage}: {error}{_way_back()}")
+    except MemoryError as error:
+        sys.exit(f"{stage}: not enough memory {error}".rstrip() + _way_back())
     except KeyboardInterrupt:
         print(f"{stage}: interrupted; run again to go on", file=sys.stderr)
         sys.exit(130)
+    # All is written. Taking TensorFlow apart would take another second; its temporary files go.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _stop(*_: object) -> None:
+    """Leave as an exception does, cleaning up, with the exit code of a process that was ended."""
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _require_alone() -> None:
+    """Lock this folder until the process ends, however it ends; a second stage would mix files.
+
+    Raises:
+        StageError: another stage is running here.
+    """
+    folder = os.open(".", os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StageError(
+            "another stage is running in this folder (see: pgrep -af stages); let it finish, or"
+            " stop it, and run again"
+        ) from None
+    except OSError:
+        pass  # a file system without locks
 
 
 def _way_back() -> str:

@@ -1,8 +1,10 @@
 """The numeric environment: what must be set before TensorFlow is imported, and why."""
 
+import gc
 import os
 import platform
 import re
+import resource
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +26,8 @@ NATIVE = {"TF_ENABLE_ONEDNN_OPTS": "1"}
 STRAY = ("TF_", "XLA_", "ONEDNN_", "DNNL_", "KERAS_")
 # Where the work runs, never what comes of it.
 HARMLESS = {"TF_CONFIG", "TF_NUM_INTEROP_THREADS"}
+# Bytes of address space below which TensorFlow breaks off without a word.
+ADDRESSES = 2**32
 
 
 def keras(
@@ -41,19 +45,29 @@ def keras(
         The module `keras`.
 
     Raises:
-        StageError: there is no GPU, or the CPU cannot compute with bfloat16.
+        StageError: there is no GPU, the CPU cannot compute with bfloat16, or TensorFlow cannot be
+            loaded.
     """
     if precision == "bfloat16" and device == "cpu" and "avx512bw" not in _cpu_flags():
         raise StageError("train.precision = bfloat16 needs a CPU with AVX-512; take float32")
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if 0 <= limit < ADDRESSES:
+        raise StageError(
+            f"TensorFlow needs {ADDRESSES / 1e9:.1f} GB of address space, but the limit here is"
+            f" {limit / 1e9:.1f} GB: ulimit -v unlimited"
+        )
     for name in [n for n in os.environ if n.startswith(STRAY) and n not in HARMLESS]:
         del os.environ[name]
     os.environ |= PORTABLE if instruction_set == "portable" else NATIVE
     os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    with _quiet():
-        import keras
-        import tensorflow as tf
+    try:
+        with _quiet(), _lean():
+            import keras
+            import tensorflow as tf
+    except ImportError as error:
+        raise StageError(f"TensorFlow cannot be loaded: {error}") from None
     if device == "gpu" and not tf.config.list_physical_devices("GPU"):
         raise StageError("train.device = gpu, but TensorFlow finds no GPU here; take cpu")
     # One thread an op: how an op splits its sums depends on its number of threads. Cores are
@@ -67,6 +81,18 @@ def keras(
     keras.config.set_epsilon(1e-7)
     keras.config.set_image_data_format("channels_last")
     return keras
+
+
+@contextmanager
+def memory() -> Iterator[None]:
+    """Turn TensorFlow's own error for want of memory into Python's, which `command` explains."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        shape = re.search(r"shape\[[\d,]*\]", str(error))
+        raise MemoryError(f"for an array of {shape[0]}" if shape else "") from None
 
 
 @contextmanager
@@ -85,6 +111,22 @@ def _quiet() -> Iterator[None]:
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
+
+
+@contextmanager
+def _lean() -> Iterator[None]:
+    """Import in two thirds of the time: no garbage collection, no matplotlib, which Keras loads."""
+    hidden = "matplotlib" not in sys.modules
+    if hidden:
+        sys.modules["matplotlib"] = None  # type: ignore[assignment]
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+        if hidden:
+            del sys.modules["matplotlib"]
 
 
 LIBRARIES = ("h5py", "keras", "ml_dtypes", "numpy", "tensorflow")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from stages.shared.errors import StageError
 
@@ -21,6 +21,7 @@ class Section(BaseModel):
 
 
 S = TypeVar("S", bound=Section)
+DEEPEST = 20  # lists and mappings within each other in params.yaml
 
 
 def load(path: Path, section: str, model: type[S]) -> S:
@@ -38,7 +39,8 @@ def load(path: Path, section: str, model: type[S]) -> S:
         return model.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         lines = [_explain(section, model, problem) for problem in error.errors()]
-        raise StageError(f"{path}: {'; '.join(lines)}") from None
+        # A key may hold line breaks.
+        raise StageError(f"{path}: {' '.join('; '.join(lines).split())}") from None
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -50,15 +52,31 @@ def read(path: Path) -> dict[str, Any]:
         StageError: the file cannot be read or parsed.
     """
     try:
-        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
-        where = " ".join(str(error).split())
-        raise StageError(f"{path} is not valid YAML: {where}") from None
+        text = path.read_text(encoding="utf-8")
+        _refuse_bombs(path, text)
+        content = YAML(typ="safe").load(text)
+        json.dumps(content, default=str)  # which refuses keys that are lists
+    except StageError:
+        raise
     except OSError as error:
         raise StageError(f"{path} cannot be read: {error.strerror}") from None
+    except Exception as error:  # the parser raises every kind, of an empty !!int an IndexError
+        where = " ".join(str(error).split())
+        raise StageError(f"{path} is not valid YAML: {where}") from None
     if not isinstance(content, dict):
         raise StageError(f"{path} holds no sections")
     return content
+
+
+def _refuse_bombs(path: Path, text: str) -> None:
+    """Refuse what grows without bound when it is read: aliases of aliases, lists in lists."""
+    depth = 0
+    for event in YAML(typ="safe").parse(text):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > DEEPEST:
+            raise StageError(f"{path} nests more than {DEEPEST} lists and sections in each other")
+        if isinstance(event, AliasEvent):
+            raise StageError(f"{path} has the alias *{event.anchor}: write its value out instead")
 
 
 def _explain(section: str, model: type[Section], problem: Any) -> str:
