@@ -1,0 +1,353 @@
+"""What goes wrong around a run is repaired, or refused in one line; never a wrong number."""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import digits
+from tests.project import REPOSITORY, Project, check, command, read_yaml, run, variables
+
+pytestmark = pytest.mark.slow
+
+STAGES = ("prepare", "train", "evaluate", "report")
+# A user whom file permissions bind: root without its privileges.
+ORDINARY = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
+
+
+class Finished(Project):
+    """A small project that has run once, undisturbed."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.repro()
+        self.commit("first run")
+        self.expected = self.outputs(), self.lock
+
+    def run(self, *words: str, before: tuple[str, ...] = (), **environment: str) -> Any:
+        return run([*before, *words], self.folder, **self.environment, **environment)
+
+    def stage(self, stage: str, *before: str, **environment: str) -> Any:
+        """Run a stage by hand."""
+        return self.run(*command(stage), before=before, **environment)
+
+    def forget(self) -> None:
+        """Go back to before the first run, but for the raw files."""
+        for name in ("artifacts/backups", ".dvc/cache", ".dvc/tmp", "metrics"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        for name in (*self.outputs(), "dvc.lock"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def assert_nothing_wrong(self) -> None:
+        """What is there under a final name must be whole and right."""
+        assert self.outputs().items() <= self.expected[0].items()
+        assert not list(self.folder.glob("artifacts/*/.*.tmp"))
+
+    def assert_repaired(self, *words: str) -> None:
+        self.repro(*words)
+        assert (self.outputs(), self.lock) == self.expected
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return Finished(tmp_path_factory.mktemp("faults") / "project")
+
+
+def assert_refused(done: Any, *words: str) -> None:
+    """Not done, no traceback, and just one line of ours, which has the words."""
+    assert done.returncode not in (0, 2), done.stdout
+    printed = done.stdout + done.stderr
+    assert "Traceback" not in printed
+    lines = [x for x in done.stderr.splitlines() if re.match(rf"({'|'.join(STAGES)}): ", x)]
+    errors = [x for x in lines if not re.search("warning: |; trying the next source$", x)]
+    assert len(errors) == 1, printed
+    assert all(word in errors[0] for word in words), errors[0]
+    print(errors[0])
+
+
+def flip(path: Path, place: float = 0.5) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+# --- the disk -------------------------------------------------------------------------------
+
+
+@contextmanager
+def disk(folder: Path, size: int) -> Iterator[None]:
+    """Put a disk of so many bytes where `folder` is; as root, or with sudo."""
+    root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    folder.mkdir(parents=True, exist_ok=True)
+    owner = f"uid={os.geteuid()},gid={os.getegid()}"
+    check(
+        [*root, "mount", "-t", "tmpfs", "-o", f"size={size},{owner}", "disk", str(folder)], Path()
+    )
+    try:
+        yield
+    finally:
+        check([*root, "umount", "--lazy", str(folder)], Path())
+
+
+@pytest.mark.parametrize(
+    ("stage", "full", "words"),
+    [
+        ("prepare", "artifacts/prepared", "artifacts/prepared/train-images.npy cannot be written"),
+        ("train", "artifacts/backups", ""),
+        ("train", "artifacts/model", "artifacts/model/model.keras cannot be written"),
+        ("train", "temporary", ""),
+        ("evaluate", "artifacts/evaluation", "artifacts/evaluation/probabilities.npy cannot be"),
+        ("report", "artifacts/report", "artifacts/report/report.html cannot be written"),
+    ],
+)
+def test_a_full_disk_is_named_and_leaves_nothing(
+    project: Finished, stage: str, full: str, words: str
+) -> None:
+    place = {"TMPDIR": str(project.folder / full)} if full == "temporary" else {}
+    with disk(project.folder / full, 4096):
+        assert_refused(project.stage(stage, **place), words, "No space left on device")
+        assert not list((project.folder / full).rglob("*.npy"))
+        assert not list((project.folder / full).glob(".*"))
+    project.assert_nothing_wrong()
+    shutil.rmtree(project.folder / "temporary", ignore_errors=True)
+    project.assert_repaired()
+
+
+@pytest.mark.parametrize(
+    ("stage", "folder", "file"),
+    [
+        ("prepare", "artifacts/prepared", "artifacts/prepared/train-images.npy"),
+        ("train", "metrics", "metrics/train.json"),
+        ("evaluate", "metrics", "metrics/evaluate.json"),
+        ("report", "artifacts/report", "artifacts/report/report.html"),
+    ],
+)
+def test_a_folder_without_write_permission_is_named(
+    project: Finished, stage: str, folder: str, file: str
+) -> None:
+    (project.folder / folder).chmod(0o555)
+    try:
+        by_hand = project.stage(stage, *ORDINARY)
+        by_dvc = project.run("dvc", "repro", "-f", "-s", stage, before=tuple(ORDINARY))
+    finally:
+        (project.folder / folder).chmod(0o755)
+    assert_refused(by_hand, f"{file} cannot be written: Permission denied")
+    assert by_dvc.returncode != 0
+    assert "Traceback" not in by_dvc.stdout + by_dvc.stderr
+    project.assert_nothing_wrong()
+    project.git("checkout", "metrics")
+    project.assert_repaired()
+
+
+# --- limits ---------------------------------------------------------------------------------
+
+
+def test_64_open_files_are_enough(project: Finished) -> None:
+    done = project.run("dvc", "repro", "-f", before=("prlimit", "--nofile=64"))
+    assert done.returncode == 0, done.stderr
+    project.assert_repaired()
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+@pytest.mark.parametrize("gigabytes", [0.6, 1.5, 4])
+def test_too_little_address_space_is_refused_before_tensorflow_breaks_off(
+    project: Finished, stage: str, gigabytes: float
+) -> None:
+    limit = f"--as={int(gigabytes * 1e9)}"
+    assert_refused(project.stage(stage, "prlimit", limit), "GB of address space", "ulimit -v")
+    project.assert_nothing_wrong()
+
+
+def test_data_beyond_the_memory_is_refused(project: Finished, tmp_path: Path) -> None:
+    raw = digits.write(tmp_path / "artifacts/raw", digits.files())
+    images = raw / "train-images-idx3-ubyte"
+    images.write_bytes(digits.idx(digits.make(0)[0])[:4] + (2**20).to_bytes(4, "big"))
+    with images.open("ab") as file:
+        file.write((32).to_bytes(4, "big") * 2)
+        file.truncate(16 + 2**30)
+    sections = project.sections["prepare"]
+    section = sections | {"sha256": dict.fromkeys(sections["sha256"])}
+    (tmp_path / "params.yaml").write_text(json.dumps({"prepare": section}))
+    words = ["prlimit", f"--as={9 * 10**8}", *command("prepare")]
+    done = run(words, tmp_path, PYTHONPATH=str(REPOSITORY))
+    assert_refused(done, "prepare: not enough memory")
+    assert not (tmp_path / "artifacts/prepared").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("dense_units", [2 * 10**9]), ("filters", [[2 * 10**9]])]
+)
+def test_a_network_beyond_the_memory_is_refused(
+    project: Finished, key: str, value: list[Any]
+) -> None:
+    before = project.sections["train"][key]
+    project.set("train", key, value)
+    done = project.stage("train")
+    project.set("train", key, before)
+    assert_refused(done, "train: not enough memory for an array of shape[")
+    project.assert_nothing_wrong()
+
+
+# --- at the same time -----------------------------------------------------------------------
+
+
+def is_free(folder: Path) -> bool:
+    """Whether no stage runs in the folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def running(project: Finished, stage: str) -> Iterator[subprocess.Popen]:
+    """Run everything anew in the background; begin when it is at `stage`."""
+    log = project.folder.parent / "log"
+    with log.open("w") as file:
+        repro = subprocess.Popen(
+            ["dvc", "repro", "-f"],
+            cwd=project.folder,
+            env=variables(project.environment | {"PYTHONUNBUFFERED": "1"}),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        while f"Running stage '{stage}'" not in log.read_text():
+            assert repro.poll() is None, log.read_text()
+            time.sleep(0.01)
+        while is_free(project.folder):
+            time.sleep(0.01)
+        yield repro
+        repro.wait()
+        assert "Traceback" not in log.read_text()
+    finally:
+        with suppress(ProcessLookupError):
+            repro.kill()
+        repro.wait()
+
+
+def test_a_second_repro_beside_the_first_is_refused(project: Finished) -> None:
+    with running(project, "train") as first:
+        second = project.run("dvc", "repro")
+        assert second.returncode != 0
+        assert "Traceback" not in second.stdout + second.stderr
+        assert re.search("busy|lock", second.stderr), second.stderr
+    assert first.returncode == 0
+    project.assert_repaired()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_by_hand_during_a_repro_is_refused(project: Finished, stage: str) -> None:
+    with running(project, "train") as repro:
+        assert_refused(project.stage(stage), "another stage is running in this folder")
+    assert repro.returncode == 0
+    project.assert_repaired()
+
+
+def test_a_checkout_during_a_repro_harms_nothing(project: Finished) -> None:
+    with running(project, "prepare") as repro:
+        while repro.poll() is None:
+            done = project.run("dvc", "checkout")
+            assert "Traceback" not in done.stdout + done.stderr
+    project.git("checkout", "metrics")
+    project.assert_repaired()
+
+
+# --- damage ---------------------------------------------------------------------------------
+
+
+def test_one_flipped_byte_in_any_artifact_is_found_and_repaired(project: Finished) -> None:
+    for name in project.outputs():
+        flip(project.folder / name)
+        assert name in project.dvc("status", "--json"), f"{name} is damaged, and nobody noticed"
+    project.assert_repaired()
+
+
+INPUTS = [
+    (stage, word)
+    for stage in STAGES[1:]
+    for option, word in zip(command(stage)[3::2], command(stage)[4::2], strict=True)
+    if word in read_yaml(REPOSITORY / "dvc.yaml")["stages"][stage]["deps"] and option != "--lock"
+]
+
+
+@pytest.mark.parametrize(("stage", "name"), INPUTS)
+def test_a_stage_by_hand_survives_one_flipped_byte_in_any_input(
+    project: Finished, tmp_path: Path, stage: str, name: str
+) -> None:
+    for folder in ("artifacts", "metrics"):
+        shutil.copytree(project.folder / folder, tmp_path / folder)
+    for file in ("params.yaml", "requirements.lock"):
+        shutil.copy(project.folder / file, tmp_path)
+    flip(tmp_path / name, 24 / (tmp_path / name).stat().st_size)  # in the head of the file
+    done = run(command(stage), tmp_path, PYTHONPATH=str(REPOSITORY))
+    if done.returncode:
+        assert_refused(done)
+        assert len(done.stderr.splitlines()) == 1
+    else:
+        assert done.stderr == ""
+
+
+def readme_check() -> str:
+    """Return the line of README that checks every cached object against its name."""
+    (line,) = re.findall(r"^    (.*md5sum.*)$", (REPOSITORY / "README.md").read_text(), re.M)
+    return str(line)
+
+
+def test_the_line_in_readme_finds_a_damaged_cache_and_its_way_out_repairs_it(
+    project: Finished,
+) -> None:
+    sh = ["bash", "-c", readme_check()]
+    assert check(sh, project.folder) == ""
+    objects = sorted((project.folder / ".dvc/cache/files/md5").glob("*/*"))
+    damaged = objects[:: len(objects) // 4]
+    for file in damaged:
+        flip(file)
+    found = run(sh, project.folder)
+    assert found.returncode != 0
+    names = re.findall(r"^\./(\S+): FAILED$", found.stdout, re.M)
+    assert sorted(names) == [f"{file.parent.name}/{file.name}" for file in damaged]
+    for file in damaged:
+        file.unlink()
+    for name in ("prepared", "model", "evaluation", "report"):
+        shutil.rmtree(project.folder / "artifacts" / name)
+    project.assert_repaired()
+    assert check(sh, project.folder) == ""
+
+
+def test_without_its_cache_a_project_rebuilds_everything(project: Finished) -> None:
+    shutil.rmtree(project.folder / ".dvc/cache")
+    project.assert_repaired()
+    shutil.rmtree(project.folder / ".dvc/cache")
+    for name in ("prepared", "model", "evaluation", "report"):
+        shutil.rmtree(project.folder / "artifacts" / name)
+    lost = project.run("dvc", "checkout")
+    assert lost.returncode != 0
+    assert "Traceback" not in lost.stderr
+    project.assert_repaired()
+
+
+@pytest.mark.parametrize("name", digits.files())
+def test_a_damaged_raw_file_is_refused_by_its_digest(project: Finished, name: str) -> None:
+    raw = project.folder / "artifacts/raw" / name
+    before = raw.read_bytes()
+    flip(raw, 0.9)
+    done = project.stage("prepare")
+    raw.write_bytes(before)
+    assert_refused(done, f"{name} has the SHA-256", project.sections["prepare"]["sha256"][name])
+    project.assert_repaired()
