@@ -1,4 +1,4 @@
-"""Training whose result does not depend on how many cores there are."""
+"""Training whose result does not depend on how many cores or workers there are."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -7,16 +7,17 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from stages.training.cluster import Cluster
 from stages.training.network import logits
 
 
 class ShardedModel(keras.Model):
-    """Trains a network so that the same bits come out on any number of cores.
+    """Trains a network so that the same bits come out on any number of cores and workers.
 
     Each batch is cut into a fixed number of shards. The gradients of a shard are an independent
     branch of the step's graph, computed with one thread an operation; they are summed in a fixed
-    order. How many branches run at a time changes the speed and nothing else. Every random draw
-    is a function of (seed, step, shard).
+    order. How many branches run at a time, and on how many machines, changes the speed and nothing
+    else. Every random draw is a function of (seed, step, shard).
 
     The network inside is what gets saved: it knows nothing of this class.
 
@@ -26,6 +27,7 @@ class ShardedModel(keras.Model):
         seed: of dropout and augmentation.
         augment: (images float32, seed of two integers) -> images.
         hardest: share of each batch to learn from, those with the highest loss.
+        cluster: the workers that share the work.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class ShardedModel(keras.Model):
         seed: int,
         augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
         hardest: float,
+        cluster: Cluster,
     ) -> None:
         super().__init__()
         self.network = network
@@ -42,6 +45,8 @@ class ShardedModel(keras.Model):
         self.seed = seed
         self.augment = augment
         self.hardest = hardest
+        self.cluster = cluster
+        self.own_shards = cluster.block(shards)
         self.means = [keras.metrics.Mean(name) for name in ("loss", "accuracy")]
         self.built = True
 
@@ -50,12 +55,12 @@ class ShardedModel(keras.Model):
         return self.means
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One step of the optimizer on a batch: images uint8, labels uint8."""
+        """One step of the optimizer on this worker's block of a batch: images and labels uint8."""
         images, labels = data
         variables = self.network.trainable_variables
         step = tf.cast(self.optimizer.iterations, tf.int32)
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(autograph=False, reduce_retracing=True)
         def shard_sums(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> list[tf.Tensor]:
             images = self.augment(tf.cast(images, tf.float32), seed)
             if self.hardest < 1:
@@ -70,36 +75,42 @@ class ShardedModel(keras.Model):
             learned = tf.cast(tf.size(losses), tf.float32)
             return [*map(tf.reduce_sum, scores), learned, *gradients]
 
-        seeds = [tf.stack([self.seed, step * self.shards + i]) for i in range(self.shards)]
-        parts = zip(*self._cut(images, labels), seeds, strict=True)
-        loss, right, learned, *gradients = _sum_in_order([shard_sums(*part) for part in parts])
+        seeds = [tf.stack([self.seed, step * self.shards + i]) for i in self.own_shards]
+        parts = zip(*_cut(images, labels, parts=len(seeds)), seeds, strict=True)
+        loss, right, learned, *gradients = self._sum([shard_sums(*part) for part in parts])
         self.optimizer.apply([gradient / learned for gradient in gradients], variables)
-        return self._report([loss, right], tf.cast(tf.shape(images)[0], tf.float32))
+        size = tf.shape(images)[0] * (self.shards // len(self.own_shards))
+        return self._report([loss, right], size)
 
     def test_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Loss and accuracy on a batch of any size."""
         images, labels = data
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(autograph=False, reduce_retracing=True)
         def shard_sums(images: tf.Tensor, labels: tf.Tensor) -> list[tf.Tensor]:
             scores = _scores(logits(self.network, tf.cast(images, tf.float32), None), labels)
             return [*map(tf.reduce_sum, scores)]
 
-        parts = zip(*self._cut(images, labels), strict=True)
-        sums = _sum_in_order([shard_sums(*part) for part in parts])
-        return self._report(sums, tf.cast(tf.shape(images)[0], tf.float32))
+        parts = list(zip(*_cut(images, labels, parts=self.shards), strict=True))
+        sums = self._sum([shard_sums(*parts[i]) for i in self.own_shards])
+        return self._report(sums, tf.shape(images)[0])
 
-    def _cut(self, *batch: tf.Tensor) -> list[list[tf.Tensor]]:
-        """Cut each tensor of a batch into the shards, alike to within one example."""
-        size = tf.shape(batch[0])[0]
-        bounds = [size * i // self.shards for i in range(self.shards + 1)]
-        spans = list(pairwise(bounds))
-        return [[tensor[first:last] for first, last in spans] for tensor in batch]
+    def _sum(self, shards: Sequence[Sequence[tf.Tensor]]) -> list[tf.Tensor]:
+        """Sum what this worker's shards gave, and then what all workers' did."""
+        return _sum_in_order(self.cluster.gather(_sum_in_order(shards)))
 
-    def _report(self, sums: Sequence[tf.Tensor], size: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _report(self, sums: Sequence[tf.Tensor], images: tf.Tensor) -> dict[str, tf.Tensor]:
+        size = tf.cast(images, tf.float32)
         for mean, total in zip(self.means, sums, strict=True):
             mean.update_state(total / size, sample_weight=size)
         return {mean.name: mean.result() for mean in self.means}
+
+
+def _cut(*batch: tf.Tensor, parts: int) -> list[list[tf.Tensor]]:
+    """Cut each tensor of a batch into parts, alike to within one example."""
+    size = tf.shape(batch[0])[0]
+    spans = list(pairwise(size * i // parts for i in range(parts + 1)))
+    return [[tensor[first:last] for first, last in spans] for tensor in batch]
 
 
 def _scores(logits: tf.Tensor, labels: tf.Tensor) -> list[tf.Tensor]:
