@@ -166,24 +166,30 @@ def main(
     promised = promise(params, numerics.doubts(lock))
     print(f"train: {promised}")
 
-    with backup.alone(backups):
-        numerics.keras(params.device, params.instruction_set, params.precision)
-        from stages.training import export, fitting
+    numerics.keras(params.device, params.instruction_set, params.precision)
+    from stages.training import export, fitting
 
-        determinants = {"params": params.model_dump(), "versions": numerics.versions()}
-        folder = backups / backup.key(determinants, [*inputs, *sources()])
-        with numerics.memory():
-            network, rows = fitting.fit(params, train, validation, scale, folder)
+    determinants = {
+        "parameters": backup.key(params.model_dump(), []),
+        "library versions": backup.key(numerics.versions(), []),
+        "code": backup.key({}, sources()),
+        "data": backup.key({}, inputs),
+    }
+    folder = backups / backup.key(determinants, [])
+    cluster = fitting.join(params, determinants, folder)
+    with numerics.memory(), cluster.watched():
+        network, rows = fitting.fit(params, train, validation, scale, folder, cluster)
 
-        export.write_model(model, network)
-        artifacts.write_csv(
-            curve,
-            ["epoch", *COLUMNS],
-            [[i, *(round(value, 6) for value in row)] for i, row in enumerate(rows, start=1)],
-        )
-        artifacts.write_json(provenance, {"promise": promised, "versions": numerics.versions()})
-        artifacts.write_json(metrics, summarise(rows, params.keep, network.count_params()))
-        backup.remove(folder)
+    export.write_model(model, network)
+    artifacts.write_csv(
+        curve,
+        ["epoch", *COLUMNS],
+        [[i, *(round(value, 6) for value in row)] for i, row in enumerate(rows, start=1)],
+    )
+    artifacts.write_json(provenance, {"promise": promised, "versions": numerics.versions()})
+    artifacts.write_json(metrics, summarise(rows, params.keep, network.count_params()))
+    backup.remove(folder)
+    cluster.leave()
 
 
 if __name__ == "__main__":

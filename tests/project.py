@@ -17,12 +17,13 @@ REPOSITORY = Path(__file__).parents[1]
 SMALL: dict[str, dict[str, Any]] = {
     "prepare": {"validation": 64, "sources": ["artifacts/raw"]},
     "train": {
-        "filters": [[4]],
+        "filters": [[8]],
         "kernel_sizes": [3],
-        "dense_units": [8],
+        "dense_units": [32],
         "epochs": 2,
         "batch_size": 32,
-        "learning_rate": 0.02,
+        "learning_rate": 0.002,
+        "hardest": 0.5,
         "shards": 4,
     },
 }

@@ -213,9 +213,10 @@ def test_an_experiment_takes_a_small_learning_rate_from_the_command_line(project
 
 
 def test_a_failed_run_loses_nothing(project: Project) -> None:
+    before = project.sections["train"]["learning_rate"]
     project.set("train", "learning_rate", 1e30)
     failed = run(["dvc", "repro"], project.folder, **project.environment)
-    project.set("train", "learning_rate", 0.02)
+    project.set("train", "learning_rate", before)
     assert failed.returncode != 0
     assert "dvc checkout && git checkout metrics" in failed.stderr
     assert "Traceback" not in failed.stderr

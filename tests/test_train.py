@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.shared import artifacts, numerics
-from stages.shared.errors import StageError
 from stages.train import Params, Split, promise, summarise
 from stages.training import backup
 from stages.training.curve import best_epoch, is_over
@@ -27,6 +26,7 @@ keras = numerics.keras()
 import tensorflow as tf  # noqa: E402
 
 from stages.training import augmentation, batches, fitting, network  # noqa: E402
+from stages.training.cluster import Cluster  # noqa: E402
 from stages.training.sharded import ShardedModel  # noqa: E402
 
 OUTPUTS = ("model.keras", "curve.csv", "provenance.json")
@@ -81,7 +81,7 @@ def test_the_network_can_learn_ten_digits_by_heart(tmp_path: Path) -> None:
     params = small(
         dense_units=[64], epochs=60, batch_size=10, shards=1, shift=0, rotation=0, zoom=0
     )
-    _, curve = fitting.fit(params, ten, ten, NORMALISATION, tmp_path)
+    _, curve = fitting.fit(params, ten, ten, NORMALISATION, tmp_path, Cluster())
     assert curve[-1][3] == 1.0, "ten digits seen sixty times should be known"
 
 
@@ -92,7 +92,9 @@ def test_a_step_equals_stock_keras_up_to_rounding() -> None:
         keras.utils.set_random_seed(3)
         net = fitting.build_network(small(), split, NORMALISATION, "float32")
         if shards:
-            model = ShardedModel(net, shards, 1, lambda images, seed: images, hardest=1.0)
+            model = ShardedModel(
+                net, shards, 1, lambda images, seed: images, hardest=1.0, cluster=Cluster()
+            )
             model.compile(keras.optimizers.SGD(0.1))
         else:
             model = net
@@ -110,7 +112,9 @@ def test_a_step_learns_from_the_hardest_images_of_each_shard() -> None:
         keras.utils.set_random_seed(3)
         net = fitting.build_network(small(), split, NORMALISATION, "float32")
         if ours:
-            model = ShardedModel(net, 2, 1, lambda images, seed: images, hardest=0.25)
+            model = ShardedModel(
+                net, 2, 1, lambda images, seed: images, hardest=0.25, cluster=Cluster()
+            )
             model.compile(keras.optimizers.SGD(0.1))
             learned = split
         else:
@@ -128,7 +132,7 @@ def test_a_step_learns_from_the_hardest_images_of_each_shard() -> None:
 def test_validation_counts_every_image_once() -> None:
     split = digits_split(45)  # no multiple of the shards, nor of the batch
     net = fitting.build_network(small(), split, NORMALISATION, "float32")
-    model = ShardedModel(net, 4, 1, lambda images, seed: images, hardest=1.0)
+    model = ShardedModel(net, 4, 1, lambda images, seed: images, hardest=1.0, cluster=Cluster())
     model.compile()
     loss, accuracy = model.evaluate(*split, batch_size=20, verbose=0)
     answers = net.predict(split.images, verbose=0)
@@ -183,7 +187,7 @@ def test_every_epoch_shows_each_digit_once_in_an_order_of_its_own() -> None:
     labels = np.arange(40, dtype=np.uint8)
 
     def order(first_epoch: int) -> list[list[int]]:
-        stream = batches.shuffled(images, labels, 10, seed=1, first_epoch=first_epoch)
+        stream = batches.shuffled(images, labels, 10, range(10), seed=1, first_epoch=first_epoch)
         taken = [batch_labels.numpy() for _, batch_labels in stream.take(8)]
         return [sorted(np.concatenate(taken[:4])), *map(list, taken)]
 
@@ -265,10 +269,11 @@ def assert_same(one: backup.State, other: backup.State) -> None:
 
 
 def test_a_backup_comes_back_as_it_was(tmp_path: Path) -> None:
-    assert backup.read(tmp_path) == backup.State()
+    assert backup.read(tmp_path, 0) == backup.State()
     for epochs in (1, 2, 3):
         backup.write(tmp_path, state(epochs))
-    assert_same(backup.read(tmp_path), state(3))
+    assert_same(backup.read(tmp_path, 3), state(3))
+    assert backup.epochs(tmp_path) == [3, 2]
     assert len(list(tmp_path.iterdir())) == backup.KEPT
 
 
@@ -283,9 +288,10 @@ def test_a_damaged_backup_is_passed_over_for_the_one_before(
     content = bytearray(newest.read_bytes())
     content[int(place * len(content))] ^= 1 << bit
     newest.write_bytes(content)
-    assert_same(backup.read(folder), state(1))
+    assert backup.epochs(folder) == [1]
     newest.write_bytes(content[: int(place * len(content))])
-    assert_same(backup.read(folder), state(1))
+    assert backup.epochs(folder) == [1]
+    assert_same(backup.read(folder, 1), state(1))
 
 
 def test_backups_are_keyed_by_everything_that_determines_the_run(tmp_path: Path) -> None:
@@ -295,17 +301,6 @@ def test_backups_are_keyed_by_everything_that_determines_the_run(tmp_path: Path)
     assert backup.key({"x": 2}, [file]) != key
     file.write_text("b")
     assert backup.key({"x": 1}, [file]) != key
-
-
-def test_a_second_training_beside_the_first_is_refused(tmp_path: Path) -> None:
-    with (
-        backup.alone(tmp_path),
-        pytest.raises(StageError, match=f"process {os.getpid()}"),
-        backup.alone(tmp_path),
-    ):
-        pass
-    with backup.alone(tmp_path):
-        pass
 
 
 def test_the_stage_writes_the_same_bytes_whatever_runs_beside_it(folder: Path) -> None:

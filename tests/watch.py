@@ -35,7 +35,7 @@ class Watch:
                 _, mask, _, length = EVENT.unpack_from(events)
                 assert mask & MODIFIED, f"event {mask:x}: lost some"
                 name = events[EVENT.size : EVENT.size + length].rstrip(b"\0").decode()
-                if not name.endswith(".tmp") and name not in ("lock", "unfinished"):
+                if not name.endswith(".tmp") and name != "unfinished":
                     self.written.append(name)
                 events = events[EVENT.size + length :]
         os.close(self.handle)

@@ -1,19 +1,15 @@
 """What a killed training needs to go on, a file an epoch."""
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from stages.shared.errors import StageError
 
 # Enough that a backup damaged on disk still leaves one to go on from.
 KEPT = 2
@@ -44,29 +40,6 @@ def key(determinants: Mapping[str, Any], files: list[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system lets go of when the process ends, however it ends.
-
-    Raises:
-        StageError: another training holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise StageError(
-                f"another training (process {lock.read()}) is running here; "
-                "let it finish, or stop it, and run again"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-
-
 def write(folder: Path, state: State) -> None:
     """Keep `state`: written aside, flushed to the disk and renamed, then older ones removed."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,19 +54,29 @@ def write(folder: Path, state: State) -> None:
         old.unlink()
 
 
-def read(folder: Path) -> State:
-    """Return the newest state in `folder` that is whole; an empty one if there is none."""
-    for path in _newest_first(folder):
-        if path.stem.endswith(_digest(path)):
-            with np.load(path, allow_pickle=False) as arrays:
-                return _from_arrays(arrays)
-        print(f"train: the backup {path} is damaged and passed over")
+def epochs(folder: Path) -> list[int]:
+    """Return the epochs in `folder` whose backup is whole, the newest first."""
+    return [int(path.stem.split("-")[1]) for path in _newest_first(folder) if _is_whole(path)]
+
+
+def read(folder: Path, epoch: int) -> State:
+    """Return the state in `folder` after `epoch`, one of `epochs(folder)`; after 0 it is empty."""
+    for path in folder.glob(f"epoch-{epoch:06d}-*.npz"):
+        with np.load(path, allow_pickle=False) as arrays:
+            return _from_arrays(arrays)
     return State()
 
 
 def remove(folder: Path) -> None:
     """Remove the backups of a finished run."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_whole(path: Path) -> bool:
+    whole = path.stem.endswith(_digest(path))
+    if not whole:
+        print(f"train: the backup {path} is damaged and passed over")
+    return whole
 
 
 def _digest(path: Path) -> str:

@@ -10,9 +10,14 @@ Batches = Iterator[tuple[np.ndarray, np.ndarray]]
 
 
 def shuffled(
-    images: np.ndarray, labels: np.ndarray, batch_size: int, seed: int, first_epoch: int
+    images: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int,
+    block: range,
+    seed: int,
+    first_epoch: int,
 ) -> tf.data.Dataset:
-    """Return the batches of epoch `first_epoch`, from 0, then those of the next, without end.
+    """Return a block of each batch of epoch `first_epoch`, from 0, then of the next, without end.
 
     Every batch has the same size; what is left of an epoch is left out.
 
@@ -20,6 +25,7 @@ def shuffled(
         images: (n, height, width, channels) uint8, may be memory-mapped.
         labels: (n,) uint8.
         batch_size: examples a batch.
+        block: which examples of each batch are wanted; no others are read.
         seed: of the order.
         first_epoch: to begin with.
     """
@@ -28,7 +34,7 @@ def shuffled(
         for epoch in count(first_epoch):
             order = np.random.default_rng((seed, epoch)).permutation(len(images))
             for first in range(0, len(images) - batch_size + 1, batch_size):
-                rows = order[first : first + batch_size]
+                rows = order[first + block.start : first + block.stop]
                 yield images[rows], labels[rows]
 
     return _dataset(batches, images, tf.data.INFINITE_CARDINALITY)

@@ -39,13 +39,12 @@ class Keeper(keras.callbacks.Callback):
         self.patience = patience
         self.state = backup.State()
 
-    def restore(self, optimizer: keras.optimizers.Optimizer) -> int:
-        """Bring back the newest backup, if any; return the number of finished epochs."""
-        self.state = backup.read(self.folder)
+    def restore(self, optimizer: keras.optimizers.Optimizer, epoch: int) -> None:
+        """Bring back the backup of an epoch; 0 is the start."""
+        self.state = backup.read(self.folder, epoch)
         if self.state.curve:
             self.network.set_weights(self.state.weights)
             optimizer.set_weights(self.state.optimizer)
-        return len(self.state.curve)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         row = [float(logs[name.replace("validation", "val")]) for name in COLUMNS]

@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,8 @@ import keras
 import tensorflow as tf
 
 from stages.shared.errors import StageError
-from stages.training import augmentation, batches, network
+from stages.training import augmentation, backup, batches, network
+from stages.training.cluster import Cluster
 from stages.training.curve import is_over
 from stages.training.epochs import Keeper, Lines
 from stages.training.schedule import Triangle
@@ -21,14 +22,23 @@ if TYPE_CHECKING:
     from stages.train import Params, Split
 
 
+def join(params: "Params", digests: Mapping[str, str], backups: Path) -> Cluster:
+    """Meet the other workers, if the environment describes any; see `Cluster.join`."""
+    epochs = backup.epochs(backups)
+    curve = backup.read(backups, max(epochs, default=0)).curve
+    over = is_over(curve, params.epochs, params.patience)
+    return Cluster.join(params.shards, digests, epochs, over)
+
+
 def fit(
     params: "Params",
     train: "Split",
     validation: "Split",
     normalisation: dict[str, float],
     backups: Path,
+    cluster: Cluster,
 ) -> tuple[keras.Sequential, Sequence[Sequence[float]]]:
-    """Train, going on from the newest backup in the folder `backups` if there is one.
+    """Train, going on from the epoch that `cluster` says, with its backup in the folder `backups`.
 
     Returns:
         The trained network in float32, and the curve: a row an epoch, columns `curve.COLUMNS`.
@@ -48,15 +58,22 @@ def fit(
     optimizer = build_optimizer(params, steps * params.epochs)
     optimizer.build(trained.trainable_variables)
     keeper = Keeper(trained, backups, params.keep, params.epochs, params.patience)
-    finished = keeper.restore(optimizer)
+    finished = cluster.start
+    keeper.restore(optimizer, finished)
     if not is_over(keeper.state.curve, params.epochs, params.patience):
         model = ShardedModel(
-            trained, params.shards, params.seed, distortion(params), params.hardest
+            trained, params.shards, params.seed, distortion(params), params.hardest, cluster
         )
         model.compile(optimizer, jit_compile=False)
         start = time.perf_counter()
         model.fit(
-            batches.shuffled(*train, params.batch_size, params.seed, finished),
+            batches.shuffled(
+                *train,
+                params.batch_size,
+                cluster.block(params.batch_size),
+                params.seed,
+                finished,
+            ),
             epochs=params.epochs,
             initial_epoch=finished,
             shuffle=False,
@@ -91,7 +108,8 @@ def build_optimizer(params: "Params", steps: int) -> keras.optimizers.Adam:
     """Return Adam for a training of so many steps, with warm-up and decay."""
     rising = max(round(params.warmup * steps), 1)
     return keras.optimizers.Adam(
-        Triangle(params.learning_rate, rising, steps), beta_2=params.beta_2
+        Triangle(params.learning_rate, rising, steps),
+        beta_2=params.beta_2,
     )
 
 

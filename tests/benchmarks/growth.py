@@ -1,6 +1,10 @@
-"""Growth: what more data and more cores do to the train stage."""
+"""Growth: what more data, more cores and more workers do to the train stage."""
 
+import json
 import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -13,7 +17,7 @@ SIZES = (1, 2, 5, 10)
 
 
 def measure(clone: Clone, runs: int) -> list[Figure]:
-    """Return time per image and peak memory with 2x, 5x, 10x the data; 2 cores against 1."""
+    """Return time per image and peak memory with 2x, 5x, 10x the data; 2 cores, and 2 workers."""
     clone.set("train", "epochs", 1)
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
@@ -23,6 +27,7 @@ def measure(clone: Clone, runs: int) -> list[Figure]:
     microseconds: dict[int, list[float]] = {size: [] for size in SIZES}
     megabytes: dict[int, list[float]] = {size: [] for size in SIZES}
     rates: dict[int, list[float]] = {1: [], 2: []}
+    together: list[float] = []
     for _ in range(runs):
         for size in SIZES:
             for file, array in zip(files, arrays, strict=True):
@@ -35,6 +40,8 @@ def measure(clone: Clone, runs: int) -> list[Figure]:
         for count in rates if len(cores) == 2 else ():
             done = process.call(recipe.fit, clone.folder, cores[:count])
             rates[count].append(done.result["images_per_second"])
+        if len(cores) == 2:
+            together.append(_two_workers(clone, cores))
     figures = [
         Figure(f"{name}, {size}x the data / 1x", unit, values[size], values[1])
         for name, unit, values in (
@@ -45,4 +52,26 @@ def measure(clone: Clone, runs: int) -> list[Figure]:
     ]
     if len(cores) == 2:
         figures.append(Figure("two cores / one", "images/s", rates[2], rates[1]))
+        name = "two workers of a core / one of two"
+        figures.append(Figure(name, "images/s", together, rates[2]))
     return figures
+
+
+def _two_workers(clone: Clone, cores: Sequence[int]) -> float:
+    """Return the images/s of two workers here, each in a copy of the clone, on its own core."""
+    folders = [clone.folder.with_name(f"worker-{i}") for i in range(2)]
+    addresses = ["127.0.0.1:20222", "127.0.0.1:20223"]
+
+    def work(i: int) -> float:
+        task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": i}}
+        environment = {"TF_CONFIG": json.dumps(task)}
+        done = process.call(recipe.fit, folders[i], cores[i : i + 1], environment)
+        return float(done.result["images_per_second"])
+
+    for folder in folders:
+        shutil.copytree(clone.folder, folder)
+    with ThreadPoolExecutor(2) as pool:
+        rates = list(pool.map(work, range(2)))
+    for folder in folders:
+        shutil.rmtree(folder)
+    return min(rates)

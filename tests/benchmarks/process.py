@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +85,7 @@ def call(
     function: Callable[..., Any],
     folder: Path,
     cores: Sequence[int] | None = None,
+    environment: Mapping[str, str] | None = None,
     **arguments: Any,
 ) -> Measured:
     """Call a module's function in a Python of its own in `folder`; it returns what JSON can hold.
@@ -96,7 +97,7 @@ def call(
         *(function.__module__, function.__name__, json.dumps(arguments)),
     ]
     quiet = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return run(words, folder, quiet, cores)
+    return run(words, folder, {**quiet, **(environment or {})}, cores)
 
 
 def _anonymous(pid: int) -> float:
