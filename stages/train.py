@@ -34,6 +34,7 @@ class Params(Section):
     learning_rate: float = Field(gt=0)
     warmup: float = Field(ge=0, le=1)
     beta_2: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
     hardest: float = Field(gt=0, le=1)
     keep: Literal["last", "best"]
     patience: int = Field(ge=0)

@@ -105,11 +105,15 @@ def build_network(
 
 
 def build_optimizer(params: "Params", steps: int) -> keras.optimizers.Adam:
-    """Return Adam for a training of so many steps, with warm-up and decay."""
+    """Return Adam for a training of so many steps, with warm-up and decay.
+
+    Source: I. Loshchilov, F. Hutter, Decoupled weight decay regularization, ICLR 2019.
+    """
     rising = max(round(params.warmup * steps), 1)
     return keras.optimizers.Adam(
         Triangle(params.learning_rate, rising, steps),
         beta_2=params.beta_2,
+        weight_decay=params.weight_decay or None,
     )
 
 
