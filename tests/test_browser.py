@@ -46,6 +46,12 @@ TEXT_TROUBLES = """(() => {
   if (document.documentElement.scrollWidth > innerWidth) troubles.push("the page is too wide");
   return troubles;
 })()"""
+# What sticks out of its section, but for what can be scrolled.
+STICKING_OUT = """[...document.querySelectorAll("section *")].filter(e => {
+  const box = e.getBoundingClientRect(), section = e.closest("section").getBoundingClientRect();
+  return !e.closest(".scroll, svg *") && e.checkVisibility() &&
+    (box.right > section.right || box.left < section.left);
+}).map(e => e.outerHTML.slice(0, 80))"""
 IMAGES = """[...document.images].map(i =>
   [i.complete && i.naturalWidth > 0, i.width, i.height, i.alt.length, i.hasAttribute("width")])"""
 DRAWINGS = """[...document.querySelectorAll("svg")].map(s =>
@@ -100,6 +106,16 @@ def test_the_report_is_whole_and_readable_in_every_window(
         assert all(across > 250 and down > 100 and said > 40 for across, down, said in drawings)
         grounds.append(browser.run(GROUND))
     assert grounds[0] == grounds[2] != grounds[1] == grounds[3], "light and dark differ"
+
+
+def test_nothing_sticks_out_of_its_section_however_wide_the_window(
+    browser: Browser, tmp_path: Path
+) -> None:
+    write_run(tmp_path)
+    make_page(tmp_path)
+    for width in range(320, 1300, 35):
+        browser.open(tmp_path / "report.html", width)
+        assert browser.run(STICKING_OUT) == [], f"{width} pixels wide"
 
 
 def test_the_report_prints_by_day(browser: Browser, tmp_path: Path) -> None:
