@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -120,6 +121,38 @@ def test_a_full_disk_is_named_and_leaves_nothing(
         assert not list((project.folder / full).glob(".*"))
     project.assert_nothing_wrong()
     shutil.rmtree(project.folder / "temporary", ignore_errors=True)
+    project.assert_repaired()
+
+
+@pytest.mark.parametrize("full", [".dvc/cache", ".dvc/tmp", "site"])
+@pytest.mark.parametrize("kilobytes", [0, 40, 400])
+def test_a_disk_that_is_full_for_dvc_itself_costs_nothing(
+    tmp_path: Path, project: Finished, full: str, kilobytes: int
+) -> None:
+    """DVC gives up with an error, or waits for room until Ctrl-C."""
+    folder = Path(project.environment["DVC_SITE_CACHE_DIR"])
+    folder = folder if full == "site" else project.folder / full
+    project.forget()
+    with disk(folder, 4096 + 1000 * kilobytes), (tmp_path / "log").open("w+") as log:
+        dvc = subprocess.Popen(
+            ["dvc", "repro"],
+            cwd=project.folder,
+            env=variables(project.environment),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        with suppress(subprocess.TimeoutExpired):
+            dvc.wait(60)
+        if dvc.poll() is None:
+            os.killpg(dvc.pid, signal.SIGINT)
+            dvc.wait(60)
+        log.seek(0)
+        printed = log.read()
+        print(printed[-1000:])
+        assert dvc.returncode or kilobytes
+        assert "Traceback" not in printed
+        project.assert_nothing_wrong()
     project.assert_repaired()
 
 
