@@ -131,7 +131,7 @@ def test_the_manifest_in_the_readme_is_one_that_kubernetes_takes() -> None:
     pod = job["spec"]["template"]["spec"]
     assert pod["subdomain"] == service["metadata"]["name"] == job["metadata"]["name"]
     words = pod["containers"][0]["command"]
-    words[-1] = words[-1].replace("dvc repro && dvc push", 'printf %s "$TF_CONFIG"')
+    words[-1] = words[-1].replace("dvc repro && dvc push && cat dvc.lock", 'printf %s "$TF_CONFIG"')
     words[-1] = words[-1].replace("' printf", "'; printf")
     described = check(words, REPOSITORY, JOB_COMPLETION_INDEX="1")
     assert workers.described({"TF_CONFIG": described}) == Workers(
