@@ -91,6 +91,19 @@ def check(words: list[str], folder: Path, **environment: str) -> str:
     return done.stdout
 
 
+def emulating(cpu: str, folder: Path) -> str:
+    """Return a PATH on which `python` is this Python on an emulated CPU; writes into `folder`."""
+    emulator = shutil.which("qemu-x86_64")
+    assert emulator, "install qemu-user"
+    start = folder / "bin/python"
+    start.parent.mkdir()
+    start.write_text(f'#!/bin/sh\nexec {emulator} -cpu {cpu} {sys.executable} "$@"\n')
+    start.chmod(0o755)
+    return os.pathsep.join(
+        [str(start.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
+    )
+
+
 class Clone:
     """A clone of the project's present files with the parameters `sections`, committed."""
 

@@ -4,11 +4,9 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -21,7 +19,7 @@ from ruamel.yaml import YAML
 from stages.training import workers
 from stages.training.workers import Workers
 from tests.network import Line
-from tests.project import REPOSITORY, Project, check, run, variables
+from tests.project import REPOSITORY, Project, check, emulating, run, variables
 
 TRAIN = {"dropout": 0.2, "epochs": 3}
 REPRO = ["dvc", "repro", "--no-run-cache"]
@@ -250,15 +248,8 @@ def test_a_worker_that_has_trained_all_epochs_finishes_alone(
 def test_a_worker_on_an_emulated_cpu_and_one_on_one_core_end_in_the_lock_of_one(
     alone: Project, tmp_path: Path
 ) -> None:
-    emulator = shutil.which("qemu-x86_64")
-    assert emulator, "install qemu-user"
-    shim = tmp_path / "bin/python"
-    shim.parent.mkdir()
-    shim.write_text(f'#!/bin/sh\nexec {emulator} -cpu Haswell {sys.executable} "$@"\n')
-    shim.chmod(0o755)
     team = Team(tmp_path, 2)
-    path = f"{shim.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    team.start(1, PATH=path)
+    team.start(1, PATH=emulating("Haswell", tmp_path))
     while "waits for the others" not in team.printed(1):
         time.sleep(0.1)
         assert team.processes[1].poll() is None, team.printed(1)

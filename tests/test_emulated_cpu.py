@@ -3,14 +3,11 @@
 The network is the real one, the digits are few: emulation is some forty times slower.
 """
 
-import os
-import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.project import REPOSITORY, Project, read_yaml
+from tests.project import REPOSITORY, Project, emulating, read_yaml
 
 pytestmark = pytest.mark.system
 
@@ -27,13 +24,11 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.mark.parametrize("cpu", ["Haswell", "Skylake-Client"])
 def test_an_emulated_cpu_gives_the_same_lock(native: Project, tmp_path: Path, cpu: str) -> None:
-    emulator = shutil.which("qemu-x86_64")
-    assert emulator, "install qemu-user"
-    shim = tmp_path / "bin/python"
-    shim.parent.mkdir()
-    shim.write_text(f'#!/bin/sh\nexec {emulator} -cpu {cpu} {sys.executable} "$@"\n')
-    shim.chmod(0o755)
     project = Project(tmp_path / "project", train=TRAIN)
-    path = f"{shim.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    assert project.repro(PATH=path) == ["prepare", "train", "evaluate", "report"]
+    assert project.repro(PATH=emulating(cpu, tmp_path)) == [
+        "prepare",
+        "train",
+        "evaluate",
+        "report",
+    ]
     assert project.lock == native.lock
