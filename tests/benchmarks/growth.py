@@ -28,6 +28,7 @@ def measure(clone: Clone, runs: int) -> list[Figure]:
     megabytes: dict[int, list[float]] = {size: [] for size in SIZES}
     rates: dict[int, list[float]] = {1: [], 2: []}
     together: list[float] = []
+    apart: list[float] = []
     for _ in range(runs):
         for size in SIZES:
             for file, array in zip(files, arrays, strict=True):
@@ -41,7 +42,8 @@ def measure(clone: Clone, runs: int) -> list[Figure]:
             done = process.call(recipe.fit, clone.folder, cores[:count])
             rates[count].append(done.result["images_per_second"])
         if len(cores) == 2:
-            together.append(_two_workers(clone, cores))
+            together.append(min(_two_at_once(clone, cores, workers=True)))
+            apart.append(sum(_two_at_once(clone, cores, workers=False)))
     figures = [
         Figure(f"{name}, {size}x the data / 1x", unit, values[size], values[1])
         for name, unit, values in (
@@ -52,19 +54,27 @@ def measure(clone: Clone, runs: int) -> list[Figure]:
     ]
     if len(cores) == 2:
         figures.append(Figure("two cores / one", "images/s", rates[2], rates[1]))
+        name = "two runs at once, a core each / one"
+        figures.append(Figure(name, "images/s", apart, rates[1]))
         name = "two workers of a core / one of two"
         figures.append(Figure(name, "images/s", together, rates[2]))
     return figures
 
 
-def _two_workers(clone: Clone, cores: Sequence[int]) -> float:
-    """Return the images/s of two workers here, each in a copy of the clone, on its own core."""
+def _two_at_once(clone: Clone, cores: Sequence[int], workers: bool) -> list[float]:
+    """Return the images/s of two processes, each in a copy of the clone, on its own core.
+
+    Args:
+        clone: what to copy.
+        cores: of each.
+        workers: of one training; otherwise each trains alone.
+    """
     folders = [clone.folder.with_name(f"worker-{i}") for i in range(2)]
     addresses = ["127.0.0.1:20222", "127.0.0.1:20223"]
 
     def work(i: int) -> float:
         task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": i}}
-        environment = {"TF_CONFIG": json.dumps(task)}
+        environment = {"TF_CONFIG": json.dumps(task)} if workers else {}
         done = process.call(recipe.fit, folders[i], cores[i : i + 1], environment)
         return float(done.result["images_per_second"])
 
@@ -74,4 +84,4 @@ def _two_workers(clone: Clone, cores: Sequence[int]) -> float:
         rates = list(pool.map(work, range(2)))
     for folder in folders:
         shutil.rmtree(folder)
-    return min(rates)
+    return rates
