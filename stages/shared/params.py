@@ -2,12 +2,14 @@
 
 import difflib
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, Event
 
 from stages.shared.errors import StageError
 
@@ -52,26 +54,35 @@ def read(path: Path) -> dict[str, Any]:
         StageError: the file cannot be read or parsed.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        _refuse_bombs(path, text)
-        content = YAML(typ="safe").load(text)
-        json.dumps(content, default=str)  # which refuses keys that are lists
-    except StageError:
-        raise
+        content = path.read_bytes()
     except OSError as error:
         raise StageError(f"{path} cannot be read: {error.strerror}") from None
-    except Exception as error:  # the parser raises every kind, of an empty !!int an IndexError
+    with _parsing(path):
+        text = content.decode()
+        events = list(YAML(typ="safe").parse(text))
+    _refuse_bombs(path, events)
+    with _parsing(path):
+        sections = YAML(typ="safe").load(text)
+        json.dumps(sections, default=str)  # which refuses keys that are lists
+    if not isinstance(sections, dict):
+        raise StageError(f"{path} holds no sections")
+    return sections
+
+
+@contextmanager
+def _parsing(path: Path) -> Iterator[None]:
+    """Turn what the parser raises into StageError: every kind, of an empty !!int an IndexError."""
+    try:
+        yield
+    except Exception as error:
         where = " ".join(str(error).split())
         raise StageError(f"{path} is not valid YAML: {where}") from None
-    if not isinstance(content, dict):
-        raise StageError(f"{path} holds no sections")
-    return content
 
 
-def _refuse_bombs(path: Path, text: str) -> None:
+def _refuse_bombs(path: Path, events: Iterable[Event]) -> None:
     """Refuse what grows without bound when it is read: aliases of aliases, lists in lists."""
     depth = 0
-    for event in YAML(typ="safe").parse(text):
+    for event in events:
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         if depth > DEEPEST:
             raise StageError(f"{path} nests more than {DEEPEST} lists and sections in each other")
