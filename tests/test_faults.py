@@ -384,3 +384,21 @@ def test_a_damaged_raw_file_is_refused_by_its_digest(project: Finished, name: st
     raw.write_bytes(before)
     assert_refused(done, f"{name} has the SHA-256", project.sections["prepare"]["sha256"][name])
     project.assert_repaired()
+
+
+def test_half_a_dvc_lock_is_refused_in_a_line_and_the_way_out_in_readme_repairs_it(
+    project: Finished,
+) -> None:
+    """DVC writes the file in place: if it is killed in that moment, its beginning is left."""
+    refused = 0
+    for tenth in range(10):
+        (project.folder / "dvc.lock").write_text(project.lock[: len(project.lock) * tenth // 10])
+        done = project.run("dvc", "repro")
+        if done.returncode:
+            refused += 1
+            assert "Traceback" not in done.stderr
+            assert re.search(r"dvc\.lock' (validation failed|is invalid)", done.stderr)
+            project.git("checkout", "dvc.lock")
+        project.assert_repaired()
+    print(f"{refused} of 10 beginnings refused")
+    assert refused
