@@ -190,7 +190,7 @@ def _named_errors() -> Iterator[None]:
     """Turn what a backend of fsspec raises, kinds of its own, into a StageError."""
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, MemoryError):
         raise
     except aiohttp.NonHttpUrlRedirectClientError as error:
         raise StageError(f"it sends on to {error}, which is not http") from None

@@ -59,8 +59,7 @@ def read(path: Path) -> dict[str, Any]:
         raise StageError(f"{path} cannot be read: {error.strerror}") from None
     with _parsing(path):
         text = content.decode()
-        events = list(YAML(typ="safe").parse(text))
-    _refuse_bombs(path, events)
+    _refuse_bombs(path, _events(path, text))
     with _parsing(path):
         sections = YAML(typ="safe").load(text)
         json.dumps(sections, default=str)  # which refuses keys that are lists
@@ -74,9 +73,17 @@ def _parsing(path: Path) -> Iterator[None]:
     """Turn what the parser raises into StageError: every kind, of an empty !!int an IndexError."""
     try:
         yield
+    except MemoryError:
+        raise
     except Exception as error:
         where = " ".join(str(error).split())
         raise StageError(f"{path} is not valid YAML: {where}") from None
+
+
+def _events(path: Path, text: str) -> Iterator[Event]:
+    """Yield what the parser finds as it finds it, so that a bomb is refused before it is read."""
+    with _parsing(path):
+        yield from YAML(typ="safe").parse(text)
 
 
 def _refuse_bombs(path: Path, events: Iterable[Event]) -> None:
