@@ -145,13 +145,32 @@ def test_dropout_is_a_function_of_the_seed_alone() -> None:
     images = digits_split(20).images.astype(np.float32)
 
     def draw(*seed: int) -> np.ndarray:
-        return network.logits(net, images, tf.constant(seed)).numpy()
+        return network.forward(net, images, tf.constant(seed))[-1].numpy()
 
     np.testing.assert_array_equal(draw(1, 2), draw(1, 2))
     assert (draw(1, 2) != draw(1, 3)).any()
     np.testing.assert_allclose(
-        tf.nn.softmax(network.logits(net, images, None)), net(images), atol=1e-6
+        tf.nn.softmax(network.forward(net, images)[-1]), net(images), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_the_gradient_of_some_images_needs_no_forward_pass_of_its_own(dropout: float) -> None:
+    split = digits_split(20)
+    net = fitting.build_network(small(dropout=dropout), split, NORMALISATION, "float32")
+    rows, seed = [3, 7, 12], tf.constant([1, 2])
+
+    @tf.function
+    def both() -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        answers = network.forward(net, tf.cast(split.images, tf.float32), seed)
+        total = tf.reduce_sum(tf.gather(tf.sin(answers[-1]), rows))
+        expected = tf.gradients(total, [weight.value for weight in net.trainable_variables])
+        known = [tf.gather(answer, rows) for answer in answers]
+        return network.backward(net, known, tf.cos(known[-1])), expected
+
+    for gradient, expected in zip(*both(), strict=True):
+        assert np.abs(expected).max() > 0
+        np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_augmentation_of_nothing_changes_nothing() -> None:

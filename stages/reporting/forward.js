@@ -5,6 +5,7 @@
 // Each kind of layer: from the answer of the layer before it to its own.
 const KINDS = {
   InputLayer: (a) => a,
+  Activation: (a) => a,
   Dropout: (a) => a,
   Rescaling: (a, { scale, offset }) => ({ ...a, x: a.x.map((v) => v * scale + offset) }),
   Cropping2D: crop,

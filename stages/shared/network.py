@@ -177,6 +177,7 @@ def _softmax(x: np.ndarray) -> np.ndarray:
 Step = Callable[[np.ndarray, Layer], np.ndarray]
 KINDS: dict[str, Step] = {
     "InputLayer": _same,
+    "Activation": _same,
     "Rescaling": _rescale,
     "Cropping2D": _crop,
     "Conv2D": _convolve,

@@ -1,7 +1,7 @@
 """The network: convolution and max pooling blocks, fully connected layers, a softmax."""
 
 from collections.abc import Mapping, Sequence
-from itertools import count
+from itertools import count, pairwise
 
 import keras
 import tensorflow as tf
@@ -45,18 +45,20 @@ def build(
         layers.Input(image_shape, name="pixels"),
         layers.Rescaling(1 / deviation, -mean / deviation, name="normalisation"),
     ]
-    number = count(1)
+    convolution, relu = count(1), count(1)
     for i, (block, side) in enumerate(zip(filters, kernel_sizes, strict=True), start=1):
-        network += [
-            layers.Conv2D(n, side, activation="relu", name=f"convolution_{next(number)}")
-            for n in block
-        ]
-        network += [layers.MaxPooling2D(name=f"pooling_{i}")]
+        for j, n in enumerate(block, start=1):
+            network += [layers.Conv2D(n, side, name=f"convolution_{next(convolution)}")]
+            if j == len(block):
+                # Before the activation: the same function, with a quarter of the numbers to clip.
+                network += [layers.MaxPooling2D(name=f"pooling_{i}")]
+            network += [layers.Activation("relu", name=f"relu_{next(relu)}")]
     network += [layers.Flatten(name="flatten")]
     for i, units in enumerate(dense_units, start=1):
         if dropout:
             network += [layers.Dropout(dropout, name=f"dropout_{i}")]
-        network += [layers.Dense(units, activation="relu", name=f"dense_{i}")]
+        network += [layers.Dense(units, name=f"dense_{i}")]
+        network += [layers.Activation("relu", name=f"relu_{next(relu)}")]
     network += [
         layers.Dense(classes, name="logits"),
         layers.Softmax(dtype="float32", name="probabilities"),
@@ -64,20 +66,54 @@ def build(
     return keras.Sequential(network, name="mnist_cnn")
 
 
-def logits(network: keras.Sequential, images: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
-    """Return what goes into the softmax, (n, classes) float32.
+def forward(
+    network: keras.Sequential, images: tf.Tensor, seed: tf.Tensor | None = None
+) -> list[tf.Tensor]:
+    """Return the images, then what each layer makes of them up to the logits, (n, classes) float32.
 
     Dropout is drawn from `seed` (two integers) and from nothing else, where Keras' own layer
     would draw from a state that a killed run loses. Without a seed nothing is dropped.
     """
-    x = images
+    answers = [images]
     for i, layer in enumerate(network.layers[:-1]):
-        if not isinstance(layer, layers.Dropout):
-            x = layer(x)
-        elif seed is not None:
+        if seed is not None and isinstance(layer, layers.Dropout):
             own_seed = tf.random.experimental.stateless_fold_in(seed, i)
-            x = tf.nn.experimental.stateless_dropout(x, layer.rate, own_seed)
-    return tf.cast(x, tf.float32)
+            answer = tf.nn.experimental.stateless_dropout(answers[-1], layer.rate, own_seed)
+        else:
+            answer = layer(answers[-1])
+        answers.append(answer)
+    answers[-1] = tf.cast(answers[-1], tf.float32)
+    return answers
+
+
+def backward(
+    network: keras.Sequential, answers: list[tf.Tensor], gradient: tf.Tensor
+) -> list[tf.Tensor]:
+    """Return the gradient of each trainable weight, in Keras' order.
+
+    A layer's gradient follows from what the layer was given; where it needs what the layer
+    answered, that is cheap to compute again. Of a layer that is called once more here, TensorFlow
+    computes what its gradient needs and no more. So one forward pass serves all its images, and
+    the way back any part of them.
+
+    Args:
+        network: as for `forward`.
+        answers: what `forward` returned, with a seed, or the same rows of each.
+        gradient: of the logits.
+    """
+    gradients: list[tf.Tensor] = []
+    for layer, (given, answer) in reversed(
+        [*zip(network.layers[:-1], pairwise(answers), strict=True)]
+    ):
+        if isinstance(layer, layers.Dropout):
+            # What a ReLU made 0 looks dropped, but nothing goes back through that either.
+            gradient *= tf.cast(answer != 0, gradient.dtype) / (1 - layer.rate)
+            continue
+        again = layer(given)
+        weights = [variable.value for variable in layer.trainable_variables]
+        gradient, *own = tf.gradients(again, [given, *weights], tf.cast(gradient, again.dtype))
+        gradients = own + gradients
+    return gradients
 
 
 def _check_size(

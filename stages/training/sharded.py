@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from stages.training.cluster import Cluster
-from stages.training.network import logits
+from stages.training.network import backward, forward
 
 
 class ShardedModel(keras.Model):
@@ -63,16 +63,15 @@ class ShardedModel(keras.Model):
         @tf.function(autograph=False, reduce_retracing=True)
         def shard_sums(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> list[tf.Tensor]:
             images = self.augment(tf.cast(images, tf.float32), seed)
+            answers = forward(self.network, images, seed)
+            scores = _scores(answers[-1], labels)
             if self.hardest < 1:
-                scores = _scores(logits(self.network, images, None), labels)
                 chosen = _highest(scores[0], self.hardest)
-                images, labels = tf.gather(images, chosen), tf.gather(labels, chosen)
-                losses, _ = _scores(logits(self.network, images, seed), labels)
-            else:
-                scores = _scores(logits(self.network, images, seed), labels)
-                losses = scores[0]
-            gradients = tf.gradients(losses, [v.value for v in variables])
+                *answers, labels = [tf.gather(rows, chosen) for rows in (*answers, labels)]
+            losses, _ = _scores(answers[-1], labels)
+            [gradient] = tf.gradients(losses, [answers[-1]])
             learned = tf.cast(tf.size(losses), tf.float32)
+            gradients = backward(self.network, answers, gradient)
             return [*map(tf.reduce_sum, scores), learned, *gradients]
 
         seeds = [tf.stack([self.seed, step * self.shards + i]) for i in self.own_shards]
@@ -88,7 +87,7 @@ class ShardedModel(keras.Model):
 
         @tf.function(autograph=False, reduce_retracing=True)
         def shard_sums(images: tf.Tensor, labels: tf.Tensor) -> list[tf.Tensor]:
-            scores = _scores(logits(self.network, tf.cast(images, tf.float32), None), labels)
+            scores = _scores(forward(self.network, tf.cast(images, tf.float32))[-1], labels)
             return [*map(tf.reduce_sum, scores)]
 
         parts = list(zip(*_cut(images, labels, parts=self.shards), strict=True))

@@ -73,13 +73,12 @@ def flops(network: Any, hardest: float) -> float:
     """Return the operations of the convolutions and dense layers in training on one image.
 
     A multiplication and an addition are two. Forward, gradient of the weights and gradient of the
-    input cost the same each; the first layer's input needs no gradient. Every image goes forward
-    once to find the hardest; that share of them is learned from.
+    input cost the same each; the first layer's input needs no gradient. Every image goes forward;
+    that share of them goes back.
     """
     forward: list[int] = [
         2 * prod(layer.kernel.shape) * prod(layer.output.shape[1:-1])
         for layer in network.layers
         if hasattr(layer, "kernel")
     ]
-    learning = 3 * sum(forward) - forward[0]
-    return learning if hardest == 1 else sum(forward) + hardest * learning
+    return sum(forward) + hardest * (2 * sum(forward) - forward[0])
