@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,27 @@ def test_dvc_says_what_an_edit_changed(project: Project) -> None:
     for plot in PIPELINE["plots"]:
         name = plot if isinstance(plot, str) else next(iter(plot))
         assert re.sub(r"[ /]", "_", name) in page
+
+
+def test_a_pull_request_is_commented_with_what_changed(project: Project, tmp_path: Path) -> None:
+    steps = read_yaml(REPOSITORY / ".github/workflows/check.yml")["jobs"]["pipeline"]["steps"]
+    (script,) = [step["run"] for step in steps if step.get("name") == "Report"]
+    project.set("train", "epochs", 1)
+    project.repro()
+    summary = tmp_path / "summary.md"
+    surroundings = {"BASE": "HEAD", "GITHUB_STEP_SUMMARY": str(summary)} | project.environment
+    check(["bash", "-euo", "pipefail", "-c", script], project.folder, **surroundings)
+    comment = project.folder / "comment"
+    text = (comment / "report.md").read_text()
+    assert text.startswith(summary.read_text())
+    assert re.search(r"\| metrics/train.json +\| epochs +\| 2 +\| 1 +\| -1 +\|", text)
+    assert re.search(r"\| params.yaml +\| train.epochs +\| 2 +\| 1 +\|", text)
+    pictures = re.findall(r"^!\[(.+)\]\(\./\1\)$", text, re.M)
+    assert sorted(pictures) == sorted(file.name for file in comment.glob("*.png"))
+    assert len(pictures) == 5
+    shutil.rmtree(comment)
+    project.set("train", "epochs", 2)
+    assert project.repro() == []
 
 
 def test_an_experiment_takes_a_small_learning_rate_from_the_command_line(project: Project) -> None:
