@@ -307,8 +307,7 @@ def test_a_checkout_during_a_repro_harms_nothing(project: Finished) -> None:
 def test_one_flipped_byte_in_any_artifact_is_found_and_repaired(project: Finished) -> None:
     for name in project.outputs():
         flip(project.folder / name)
-        out = name if name.startswith("metrics") else str(Path(name).parent)
-        assert f'"{out}": "modified"' in project.dvc("status", "--json"), f"{name}: not noticed"
+        assert name in project.dvc("status", "--json"), f"{name} is damaged, and nobody noticed"
     project.assert_repaired()
 
 
@@ -316,8 +315,7 @@ INPUTS = [
     (stage, word)
     for stage in STAGES[1:]
     for option, word in zip(command(stage)[3::2], command(stage)[4::2], strict=True)
-    for dep in read_yaml(REPOSITORY / "dvc.yaml")["stages"][stage]["deps"]
-    if Path(word).is_relative_to(dep) and option != "--lock"
+    if word in read_yaml(REPOSITORY / "dvc.yaml")["stages"][stage]["deps"] and option != "--lock"
 ]
 
 

@@ -157,7 +157,8 @@ def test_dropout_is_a_function_of_the_seed_alone() -> None:
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_the_gradient_of_some_images_needs_no_forward_pass_of_its_own(dropout: float) -> None:
     split = digits_split(20)
-    net = fitting.build_network(small(dropout=dropout), split, NORMALISATION, "float32")
+    deep = small(dropout=dropout, filters=[[6], [8, 8]], kernel_sizes=[5, 3], dense_units=[32, 16])
+    net = fitting.build_network(deep, split, NORMALISATION, "float32")
     rows, seed = [3, 7, 12], tf.constant([1, 2])
 
     @tf.function

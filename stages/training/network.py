@@ -91,22 +91,22 @@ def backward(
 ) -> list[tf.Tensor]:
     """Return the gradient of each trainable weight, in Keras' order.
 
-    A layer's gradient follows from what the layer was given; where it needs what the layer
-    answered, that is cheap to compute again. Of a layer that is called once more here, TensorFlow
-    computes what its gradient needs and no more. So one forward pass serves all its images, and
-    the way back any part of them.
+    Each layer is called again with what it was given, so that TensorFlow has something to
+    differentiate. What the layer answers is computed again only where its gradient needs it: for
+    pooling and activations, which are cheap. So one forward pass serves all its images, and the
+    way back any part of them.
 
     Args:
         network: as for `forward`.
         answers: what `forward` returned, with a seed, or the same rows of each.
-        gradient: of the logits.
+        gradient: of the loss with respect to the logits of these rows.
     """
     gradients: list[tf.Tensor] = []
     for layer, (given, answer) in reversed(
         [*zip(network.layers[:-1], pairwise(answers), strict=True)]
     ):
         if isinstance(layer, layers.Dropout):
-            # What a ReLU made 0 looks dropped, but nothing goes back through that either.
+            # What the ReLU before it made 0 looks dropped, but nothing goes back through that.
             gradient *= tf.cast(answer != 0, gradient.dtype) / (1 - layer.rate)
             continue
         again = layer(given)

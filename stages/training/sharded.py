@@ -26,7 +26,7 @@ class ShardedModel(keras.Model):
         shards: a power of two that divides the batch size.
         seed: of dropout and augmentation.
         augment: (images float32, seed of two integers) -> images.
-        hardest: share of each batch to learn from, those with the highest loss.
+        hardest: share of each batch to learn from, those with the highest loss (under dropout).
         cluster: the workers that share the work.
     """
 
