@@ -13,20 +13,21 @@ from tests.benchmarks.clocks import Rate
 from tests.benchmarks.figures import Figure
 from tests.project import Clone
 
+# Precision and instruction set.
 KINDS = (("float32", "portable"), ("float32", "native"), ("bfloat16", "native"))
-# Precision, instruction set, and share of a batch that is learned from; None is the recipe's.
-VARIANTS = [(*kind, share) for kind in KINDS for share in (None, 1.0)]
 SIDE, PRODUCTS, REPEATS = 1024, 4, 20
 
 
 def measure(clone: Clone, runs: int) -> list[Figure]:
     """Return images/s of our step against stock `fit`, and its FLOP/s against the peak."""
-    variants = VARIANTS
+    kinds = [*KINDS]
     if "avx512_bf16" not in Path("/proc/cpuinfo").read_text():
         print("throughput: bfloat16 skipped, because this CPU has no AVX512-BF16")
-        variants = [variant for variant in VARIANTS if variant[0] != "bfloat16"]
+        kinds.remove(("bfloat16", "native"))
+    # Of a batch, the share that the recipe learns from, and all.
+    shares = sorted({clone.sections["train"]["hardest"], 1.0})
+    variants = [(*kind, share) for kind in kinds for share in shares]
     clone.set("train", "epochs", 1)
-    hardest = clone.sections["train"]["hardest"]
     stock: list[float] = []
     rates: dict[Any, list[float]] = {variant: [] for variant in variants}
     arithmetic: dict[Any, list[float]] = {variant: [] for variant in variants}
@@ -35,7 +36,7 @@ def measure(clone: Clone, runs: int) -> list[Figure]:
         stock.append(process.call(stock_fit, clone.folder).result)
         for variant in variants:
             precision, instruction_set, share = variant
-            clone.set("train", "hardest", share or hardest)
+            clone.set("train", "hardest", share)
             clone.set("train", "precision", precision)
             clone.set("train", "instruction_set", instruction_set)
             done = process.call(recipe.fit, clone.folder).result
@@ -49,7 +50,7 @@ def measure(clone: Clone, runs: int) -> list[Figure]:
             )
             peaks[variant].append(peak.result / 1e9)
     names = {
-        variant: f"{variant[0]} {variant[1]}, learning from {variant[2] or hardest:.0%}"
+        variant: f"{variant[0]} {variant[1]}, learning from {variant[2]:.0%}"
         for variant in variants
     }
     figures = [
