@@ -90,7 +90,8 @@ def predict(model: "keras.Model", images: np.ndarray) -> np.ndarray:
     first, *rest = [images[i : i + BATCH_SIZE] for i in range(0, len(images), BATCH_SIZE)]
     # The first batch compiles. An operation has one thread: the cores are kept busy with a batch
     # each.
-    with _named_errors("the model opens, but does not work"), ThreadPoolExecutor() as pool:
+    problem = "the model opens, but does not work"
+    with _named_errors(problem), numerics.memory(), ThreadPoolExecutor() as pool:
         answers = [model.predict_on_batch(first)]
         answers += pool.map(model.predict_on_batch, rest)
     probabilities = np.concatenate(answers).astype(np.float32)

@@ -260,6 +260,14 @@ def test_a_damaged_model_is_refused(inputs: Path, keep: int) -> None:
         score(inputs)
 
 
+def test_want_of_memory_is_not_called_a_bad_model(inputs: Path) -> None:
+    wide = [keras.layers.ZeroPadding2D(2 * 10**6), keras.layers.GlobalMaxPooling2D()]
+    last = keras.layers.Dense(10, activation="softmax")
+    keras.Sequential([keras.layers.Input((28, 28, 1)), *wide, last]).save(inputs / "model.keras")
+    with pytest.raises(MemoryError, match=r"for an array of shape\[\d+,4000028,4000028,1\]"):
+        score(inputs)
+
+
 def test_a_model_that_carries_code_is_refused(inputs: Path) -> None:
     code = keras.layers.Lambda(lambda x: x)
     keras.Sequential([keras.layers.Input((28, 28, 1)), code]).save(inputs / "model.keras")

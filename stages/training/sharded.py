@@ -65,12 +65,11 @@ class ShardedModel(keras.Model):
             images = self.augment(tf.cast(images, tf.float32), seed)
             answers = forward(self.network, images, seed)
             scores = _scores(answers[-1], labels)
+            [gradient] = tf.gradients(scores[0], [answers[-1]])
             if self.hardest < 1:
                 chosen = _highest(scores[0], self.hardest)
-                *answers, labels = [tf.gather(rows, chosen) for rows in (*answers, labels)]
-            losses, _ = _scores(answers[-1], labels)
-            [gradient] = tf.gradients(losses, [answers[-1]])
-            learned = tf.cast(tf.size(losses), tf.float32)
+                *answers, gradient = [tf.gather(rows, chosen) for rows in (*answers, gradient)]
+            learned = tf.cast(tf.shape(gradient)[0], tf.float32)
             gradients = backward(self.network, answers, gradient)
             return [*map(tf.reduce_sum, scores), learned, *gradients]
 
