@@ -107,8 +107,10 @@ def break_off(clone: Clone, remote: S3 | SSH, fault: str, command: str, capacity
 
 def objects(clone: Clone) -> dict[str, bytes]:
     """Return what is in the cache under its final name, by that name."""
-    paths = (clone.folder / ".dvc/cache/files/md5").glob("*/[!.]*")
-    return {path.parent.name + path.name: path.read_bytes() for path in paths}
+    paths = (clone.folder / ".dvc/cache/files/md5").glob("*/*")
+    return {
+        path.parent.name + path.name: path.read_bytes() for path in paths if path.suffix != ".tmp"
+    }
 
 
 def md5(content: bytes) -> str:
