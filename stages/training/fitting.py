@@ -64,7 +64,7 @@ def fit(
         model = ShardedModel(
             trained, params.shards, params.seed, distortion(params), params.hardest, cluster
         )
-        model.compile(optimizer, jit_compile=False)
+        model.compile(optimizer, jit_compile=False, steps_per_execution=batches.AT_A_TIME)
         start = time.perf_counter()
         model.fit(
             batches.shuffled(
@@ -72,12 +72,11 @@ def fit(
                 params.batch_size,
                 cluster.block(params.batch_size),
                 params.seed,
-                finished,
+                lambda: int(optimizer.iterations) // steps,
             ),
             epochs=params.epochs,
             initial_epoch=finished,
             shuffle=False,
-            steps_per_epoch=steps,
             validation_data=batches.in_order(*validation, params.batch_size),
             **_progress(keeper),
         )

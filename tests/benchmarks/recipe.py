@@ -46,7 +46,8 @@ def fit(score: bool = False) -> dict[str, Any]:
             keepers.append(self)
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            self.rate.mark(batch)
+            # Keras counts several steps at a time, past the end of the epoch.
+            self.rate.mark(min(batch, self.params["steps"] - 1))
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             super().on_epoch_end(epoch, logs)
