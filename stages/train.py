@@ -29,6 +29,7 @@ class Params(Section):
     kernel_sizes: tuple[Annotated[int, Field(ge=1)], ...]
     dense_units: tuple[Count, ...]
     dropout: float = Field(ge=0, lt=1)
+    batch_normalisation: bool
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
@@ -61,6 +62,15 @@ class Params(Section):
         if self.batch_size % self.shards:
             raise ValueError(
                 f"batch_size = {self.batch_size}: should be a multiple of shards = {self.shards}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batch_normalisation_needs_the_whole_batch(self) -> Self:
+        if self.batch_normalisation and self.hardest < 1:
+            raise ValueError(
+                f"hardest = {self.hardest}: should be 1 with batch_normalisation, which takes the "
+                "gradient of all images of a batch together"
             )
         return self
 

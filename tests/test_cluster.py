@@ -148,6 +148,17 @@ def test_any_number_of_workers_ends_in_the_lock_of_one(
     team.assert_like(alone)
 
 
+@pytest.mark.slow
+def test_workers_agree_on_batch_normalisation(tmp_path: Path) -> None:
+    train = {"batch_normalisation": True, "hardest": 1.0}
+    alone = Project(tmp_path / "alone", train=TRAIN | train)
+    alone.repro()
+    team = Team(tmp_path, 2, **train)
+    team.start_all()
+    assert team.ended() == [0, 0]
+    team.assert_like(alone)
+
+
 @pytest.fixture(scope="module")
 def longer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """One that trains alone for longer."""

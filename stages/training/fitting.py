@@ -82,8 +82,10 @@ def fit(
         )
         images = steps * params.batch_size * (len(keeper.state.curve) - finished)
         _print_cost(images, time.perf_counter() - start)
-    result = build_network(params, train, normalisation, "float32")
-    result.set_weights(keeper.state.kept)
+    trained.set_weights(keeper.state.kept)
+    plain = params.model_copy(update={"batch_normalisation": False})
+    result = build_network(plain, train, normalisation, "float32")
+    result.set_weights(network.fold(trained))
     return result, keeper.state.curve
 
 
@@ -100,6 +102,7 @@ def build_network(
         params.kernel_sizes,
         params.dense_units,
         params.dropout,
+        params.batch_normalisation,
     )
 
 

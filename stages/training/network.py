@@ -4,10 +4,14 @@ from collections.abc import Mapping, Sequence
 from itertools import count, pairwise
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
 from stages.shared.errors import StageError
+
+# Of a running average of batch normalisation, the share that a step keeps.
+MOMENTUM = 0.95
 
 
 def build(
@@ -18,6 +22,7 @@ def build(
     kernel_sizes: Sequence[int],
     dense_units: Sequence[int],
     dropout: float,
+    batch_normalisation: bool,
 ) -> keras.Sequential:
     """Return a network that takes raw pixels and gives class probabilities.
 
@@ -32,6 +37,8 @@ def build(
         kernel_sizes: side of the convolutions of each block, in pixels.
         dense_units: of each fully connected layer.
         dropout: share dropped before each fully connected layer.
+        batch_normalisation: whether it normalises before each activation, instead of a bias; see
+            `fold`.
 
     Returns:
         A model from (n, height, width, channels) uint8 or float, 0 to 255, to (n, classes) float32.
@@ -46,19 +53,29 @@ def build(
         layers.Rescaling(1 / deviation, -mean / deviation, name="normalisation"),
     ]
     convolution, relu = count(1), count(1)
+
+    def activation() -> list[layers.Layer]:
+        number = next(relu)
+        normalise = layers.BatchNormalization(
+            momentum=MOMENTUM, scale=False, name=f"batch_normalisation_{number}"
+        )
+        activate = layers.Activation("relu", name=f"relu_{number}")
+        return [normalise, activate] if batch_normalisation else [activate]
+
+    bias = not batch_normalisation
     for i, (block, side) in enumerate(zip(filters, kernel_sizes, strict=True), start=1):
         for j, n in enumerate(block, start=1):
-            network += [layers.Conv2D(n, side, name=f"convolution_{next(convolution)}")]
+            name = f"convolution_{next(convolution)}"
+            network += [layers.Conv2D(n, side, use_bias=bias, name=name)]
             if j == len(block):
                 # Before the activation: the same function, with a quarter of the numbers to clip.
                 network += [layers.MaxPooling2D(name=f"pooling_{i}")]
-            network += [layers.Activation("relu", name=f"relu_{next(relu)}")]
+            network += activation()
     network += [layers.Flatten(name="flatten")]
     for i, units in enumerate(dense_units, start=1):
         if dropout:
             network += [layers.Dropout(dropout, name=f"dropout_{i}")]
-        network += [layers.Dense(units, name=f"dense_{i}")]
-        network += [layers.Activation("relu", name=f"relu_{next(relu)}")]
+        network += [layers.Dense(units, use_bias=bias, name=f"dense_{i}"), *activation()]
     network += [
         layers.Dense(classes, name="logits"),
         layers.Softmax(dtype="float32", name="probabilities"),
@@ -72,13 +89,18 @@ def forward(
     """Return the images, then what each layer makes of them up to the logits, (n, classes) float32.
 
     Dropout is drawn from `seed` (two integers) and from nothing else, where Keras' own layer
-    would draw from a state that a killed run loses. Without a seed nothing is dropped.
+    would draw from a state that a killed run loses. Batch normalisation takes the mean and variance
+    of these images. Without a seed nothing is dropped, and it takes the running averages.
     """
     answers = [images]
     for i, layer in enumerate(network.layers[:-1]):
         if seed is not None and isinstance(layer, layers.Dropout):
             own_seed = tf.random.experimental.stateless_fold_in(seed, i)
             answer = tf.nn.experimental.stateless_dropout(answers[-1], layer.rate, own_seed)
+        elif isinstance(layer, layers.BatchNormalization):
+            averages = [layer.moving_mean.value, layer.moving_variance.value]
+            statistics = averages if seed is None else _moments(answers[-1])
+            answer = _normalise(layer, answers[-1], *statistics)
         else:
             answer = layer(answers[-1])
         answers.append(answer)
@@ -88,8 +110,10 @@ def forward(
 
 def backward(
     network: keras.Sequential, answers: list[tf.Tensor], gradient: tf.Tensor
-) -> list[tf.Tensor]:
-    """Return the gradient of each trainable weight, in Keras' order.
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """Return the gradient of each trainable weight, and what its running averages are of.
+
+    Both in Keras' order, that of `trainable_weights` and `non_trainable_weights`.
 
     Each layer is called again with what it was given, so that TensorFlow has something to
     differentiate. What the layer answers is computed again only where its gradient needs it: for
@@ -98,10 +122,12 @@ def backward(
 
     Args:
         network: as for `forward`.
-        answers: what `forward` returned, with a seed, or the same rows of each.
+        answers: what `forward` returned, with a seed, or the same rows of each; all rows where
+            the network has batch normalisation.
         gradient: of the loss with respect to the logits of these rows.
     """
     gradients: list[tf.Tensor] = []
+    statistics: list[tf.Tensor] = []
     for layer, (given, answer) in reversed(
         [*zip(network.layers[:-1], pairwise(answers), strict=True)]
     ):
@@ -109,11 +135,54 @@ def backward(
             # What the ReLU before it made 0 looks dropped, but nothing goes back through that.
             gradient *= tf.cast(answer != 0, gradient.dtype) / (1 - layer.rate)
             continue
-        again = layer(given)
+        if isinstance(layer, layers.BatchNormalization):
+            moments = _moments(given)
+            again = _normalise(layer, given, *moments)
+            statistics = moments + statistics
+        else:
+            again = layer(given)
         weights = [variable.value for variable in layer.trainable_variables]
         gradient, *own = tf.gradients(again, [given, *weights], tf.cast(gradient, again.dtype))
         gradients = own + gradients
-    return gradients
+    return gradients, statistics
+
+
+def fold(network: keras.Sequential) -> list[np.ndarray]:
+    """Return the weights that make the same network without batch normalisation answer the same.
+
+    A trained batch normalisation multiplies each channel by a positive number and adds another. So
+    it can go into the kernel and bias before it, even through a max pooling.
+    """
+    weights: list[np.ndarray] = []
+    for layer in network.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            beta, mean, variance = layer.get_weights()
+            factor = 1 / np.sqrt(variance + np.float32(layer.epsilon))
+            weights[-1] = weights[-1] * factor
+            weights.append(beta - mean * factor)
+        else:
+            weights += layer.get_weights()
+    return weights
+
+
+def _moments(values: tf.Tensor) -> list[tf.Tensor]:
+    """Return the mean and the variance of each channel, float32."""
+    values = tf.cast(values, tf.float32)
+    axes = [*range(len(values.shape) - 1)]
+    mean = tf.reduce_mean(values, axes)
+    return [mean, tf.reduce_mean(tf.square(values - mean), axes)]
+
+
+def _normalise(
+    layer: layers.BatchNormalization, values: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor
+) -> tf.Tensor:
+    """Return what `layer` answers, in the dtype of `values`.
+
+    Keras takes the reciprocal square root, whose bits differ between CPUs.
+    """
+    factor = 1 / tf.sqrt(variance + layer.epsilon)
+    result = tf.cast(values, tf.float32) * factor + (layer.beta.value - mean * factor)
+    return tf.cast(result, values.dtype)
 
 
 def _check_size(

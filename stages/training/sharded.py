@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from stages.training.cluster import Cluster
-from stages.training.network import backward, forward
+from stages.training.network import MOMENTUM, backward, forward
 
 
 class ShardedModel(keras.Model):
@@ -70,13 +70,16 @@ class ShardedModel(keras.Model):
                 chosen = _highest(scores[0], self.hardest)
                 *answers, gradient = [tf.gather(rows, chosen) for rows in (*answers, gradient)]
             learned = tf.cast(tf.shape(gradient)[0], tf.float32)
-            gradients = backward(self.network, answers, gradient)
-            return [*map(tf.reduce_sum, scores), learned, *gradients]
+            gradients, statistics = backward(self.network, answers, gradient)
+            return [*map(tf.reduce_sum, scores), learned, *gradients, *statistics]
 
         seeds = [tf.stack([self.seed, step * self.shards + i]) for i in self.own_shards]
         parts = zip(*_cut(images, labels, parts=len(seeds)), seeds, strict=True)
-        loss, right, learned, *gradients = self._sum([shard_sums(*part) for part in parts])
+        loss, right, learned, *sums = self._sum([shard_sums(*part) for part in parts])
+        gradients, statistics = sums[: len(variables)], sums[len(variables) :]
         self.optimizer.apply([gradient / learned for gradient in gradients], variables)
+        for average, total in zip(self.network.non_trainable_weights, statistics, strict=True):
+            average.assign(MOMENTUM * average + (1 - MOMENTUM) / self.shards * total)
         size = tf.shape(images)[0] * (self.shards // len(self.own_shards))
         return self._report([loss, right], size)
 
