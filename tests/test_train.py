@@ -33,6 +33,13 @@ OUTPUTS = ("model.keras", "curve.csv", "provenance.json")
 NORMALISATION = {"mean": 40.0, "standard_deviation": 50.0}
 
 
+both_kinds = pytest.mark.parametrize(
+    "kind",
+    [{"dropout": 0.2}, {"dropout": 0.2, "batch_normalisation": True, "hardest": 1.0}],
+    ids=["hardest", "normalised"],
+)
+
+
 def small(**changes: Any) -> Params:
     return Params.model_validate_json(json.dumps(parameters(train=changes)["train"]))
 
@@ -359,8 +366,11 @@ def test_backups_are_keyed_by_everything_that_determines_the_run(tmp_path: Path)
     assert backup.key({"x": 1}, [file]) != key
 
 
-def test_the_stage_writes_the_same_bytes_whatever_runs_beside_it(folder: Path) -> None:
-    params = parameters(train={"dropout": 0.2})
+@both_kinds
+def test_the_stage_writes_the_same_bytes_whatever_runs_beside_it(
+    folder: Path, kind: dict[str, Any]
+) -> None:
+    params = parameters(train=kind)
     written = []
     for threads in ("1", "2", "4"):
         done = run_stage(folder, "train", params, TF_NUM_INTEROP_THREADS=threads)
@@ -434,8 +444,11 @@ def kill_in_epoch(folder: Path, epoch: int, params: Any) -> None:
     assert stage.wait() == -signal.SIGKILL
 
 
-def test_a_killed_training_goes_on_and_ends_in_the_same_bytes(folder: Path) -> None:
-    params = parameters(train={"epochs": 80, "dropout": 0.2, "keep": "best"})
+@both_kinds
+def test_a_killed_training_goes_on_and_ends_in_the_same_bytes(
+    folder: Path, kind: dict[str, Any]
+) -> None:
+    params = parameters(train=kind | {"epochs": 80, "keep": "best"})
     assert run_stage(folder, "train", params).returncode == 0
     expected = outputs(folder)
     for epoch in (2, 15, 40):
