@@ -16,15 +16,20 @@ TRAIN = REAL | {"epochs": 2, "batch_size": 128, "dropout": 0.2, "learning_rate":
 NORMALISED = TRAIN | {"epochs": 1, "batch_normalisation": True, "hardest": 1.0}
 
 
+@pytest.fixture(scope="module")
+def native(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project(tmp_path_factory.mktemp("native") / "project", train=request.param)
+    project.repro()
+    return project
+
+
 @pytest.mark.parametrize(
-    ("cpu", "train"), [("Haswell", TRAIN), ("Skylake-Client", TRAIN), ("Haswell", NORMALISED)]
+    ("native", "cpu"),
+    [(TRAIN, "Haswell"), (TRAIN, "Skylake-Client"), (NORMALISED, "Haswell")],
+    indirect=["native"],
 )
-def test_an_emulated_cpu_gives_the_same_lock(
-    tmp_path: Path, cpu: str, train: dict[str, object]
-) -> None:
-    native = Project(tmp_path / "native", train=train)
-    native.repro()
-    project = Project(tmp_path / "project", train=train)
+def test_an_emulated_cpu_gives_the_same_lock(native: Project, tmp_path: Path, cpu: str) -> None:
+    project = Project(tmp_path / "project", train=native.sections["train"])
     assert project.repro(PATH=emulating(cpu, tmp_path)) == [
         "prepare",
         "train",

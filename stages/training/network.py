@@ -1,6 +1,6 @@
 """The network: convolution and max pooling blocks, fully connected layers, a softmax."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, pairwise
 
 import keras
@@ -54,13 +54,12 @@ def build(
     ]
     convolution, relu = count(1), count(1)
 
-    def activation() -> list[layers.Layer]:
+    def activation() -> Iterator[layers.Layer]:
         number = next(relu)
-        normalise = layers.BatchNormalization(
-            momentum=MOMENTUM, scale=False, name=f"batch_normalisation_{number}"
-        )
-        activate = layers.Activation("relu", name=f"relu_{number}")
-        return [normalise, activate] if batch_normalisation else [activate]
+        if batch_normalisation:
+            name = f"batch_normalisation_{number}"
+            yield layers.BatchNormalization(momentum=MOMENTUM, scale=False, name=name)
+        yield layers.Activation("relu", name=f"relu_{number}")
 
     bias = not batch_normalisation
     for i, (block, side) in enumerate(zip(filters, kernel_sizes, strict=True), start=1):
