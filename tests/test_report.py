@@ -59,7 +59,7 @@ INPUTS = {
 OUTPUTS = {"report": "report.html"} | {name: f"{name}.png" for name in FILES}
 PARAMETERS = """
 prepare: {sources: [here, https://example.org/mnist], limit: null}
-train: {learning_rate: 1e-05}
+train: {filters: [[16], [32, 64]], learning_rate: 1e-05}
 evaluate: {calibration_bins: 15}
 report: {mistakes: 500, mistakes_in_cell: 10, examples: 20, dpi: 144}
 """
@@ -246,6 +246,7 @@ def test_page_opens_with_the_verdict_and_has_every_section_in_order(page: Outlin
 def test_page_shows_parameters_layers_and_versions(page: Outline) -> None:
     for text in ("learning_rate", "1e-05", "calibration_bins", "15", "here, https://example.org/"):
         assert text in page.text
+    assert "[16], [32, 64]" in page.text
     for text in ("convolution_1", "Conv2D", "40", "27,050", "27,090", "kernel_size 3, 3"):
         assert text in page.text
     assert "3.15.1" in page.text

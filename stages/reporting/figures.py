@@ -152,7 +152,7 @@ def reliability(bins: Table) -> Figure:
     """
     figure = Figure((WIDTH, 6), layout="constrained")
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
-    upper.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1.2, label="confidence = accuracy")
+    upper.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1.2, label="ideal")
     interval = (bins["confidence"], bins["accuracy_low"], bins["accuracy_high"])
     upper.vlines(*interval, color="C0", alpha=0.35, lw=5, label="95% interval")
     points = {"color": "C0", "markersize": 8, "clip_on": False, "label": "this model"}
@@ -160,7 +160,7 @@ def reliability(bins: Table) -> Figure:
     upper.set_ylabel("accuracy")
     upper.set_ylim(-0.02, 1.02)
     upper.yaxis.set_major_formatter(PERCENT)
-    upper.legend(loc="upper left")
+    figure.legend(loc="outside upper left", ncols=3)
     _count(lower, bins)
     return figure
 
