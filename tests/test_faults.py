@@ -106,7 +106,6 @@ def disk(folder: Path, size: int) -> Iterator[None]:
         ("prepare", "artifacts/prepared", "artifacts/prepared/train-images.npy cannot be written"),
         ("train", "artifacts/backups", ""),
         ("train", "artifacts/model", "artifacts/model/model.keras cannot be written"),
-        ("train", "temporary", ""),
         ("evaluate", "artifacts/evaluation", "artifacts/evaluation/probabilities.npy cannot be"),
         ("report", "artifacts/report", "artifacts/report/report.html cannot be written"),
     ],
@@ -114,13 +113,11 @@ def disk(folder: Path, size: int) -> Iterator[None]:
 def test_a_full_disk_is_named_and_leaves_nothing(
     project: Finished, stage: str, full: str, words: str
 ) -> None:
-    place = {"TMPDIR": str(project.folder / full)} if full == "temporary" else {}
     with disk(project.folder / full, 4096):
-        assert_refused(project.stage(stage, **place), words, "No space left on device")
+        assert_refused(project.stage(stage), words, "No space left on device")
         assert not list((project.folder / full).rglob("*.npy"))
         assert not list((project.folder / full).glob(".*"))
     project.assert_nothing_wrong()
-    shutil.rmtree(project.folder / "temporary", ignore_errors=True)
     project.assert_repaired()
 
 
@@ -405,3 +402,30 @@ def test_half_a_dvc_lock_is_refused_in_a_line_and_the_way_out_in_readme_repairs_
         project.assert_repaired()
     print(f"{refused} of 10 beginnings refused")
     assert refused
+
+
+@pytest.mark.parametrize("left", ["", '{"read": {"/data": [{"pid": 1', "{"])
+def test_half_a_note_of_dvc_is_refused_in_a_line_and_the_way_out_in_readme_repairs_it(
+    project: Finished, left: str
+) -> None:
+    """DVC notes in .dvc/tmp/rwlock, in place, who reads and writes which file."""
+    (project.folder / ".dvc/tmp/rwlock").write_text(left)
+    # Something has to be done, or DVC does not look into its note.
+    (project.folder / "artifacts/prepared/class-names.json").unlink()
+    done = project.run("dvc", "repro")
+    assert done.returncode
+    assert "Traceback" not in done.stderr
+    assert (
+        "Unable to read RWLock-file '.dvc/tmp/rwlock'. JSON structure is corrupted" in done.stderr
+    )
+    (project.folder / ".dvc/tmp/rwlock").unlink()
+    project.assert_repaired()
+
+
+def test_temporary_files_of_a_killed_training_go_when_it_runs_again(project: Finished) -> None:
+    left = project.folder / "artifacts/model/.temporary"
+    left.mkdir()
+    (left / "model.keras").write_text("half of it")
+    project.repro("--force", "--single-item", "train")
+    assert not left.exists()
+    project.assert_repaired()

@@ -478,7 +478,7 @@ def test_a_broken_mirror_is_rejected_by_name_and_the_next_source_tried(
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "; trying" in line]
     assert line.startswith(f"prepare: {server.url}: ")
     assert reason in line
-    assert not (tmp_path / "raw").exists(), "nothing of a rejected file stays"
+    assert not list((tmp_path / "raw").rglob("*")), "nothing of a rejected file stays"
 
 
 def test_the_stage_passes_by_broken_mirrors_to_a_good_source(
@@ -512,7 +512,7 @@ def test_a_wrong_digest_is_rejected_with_both(
     assert_is_data(sources.gather([server.url, str(folder)], DIGESTS, tmp_path / "raw"))
     told = capsys.readouterr().err
     assert f"{digits.digests(other)[TRAIN_IMAGES]}, not {DIGESTS[TRAIN_IMAGES]}" in told
-    assert not (tmp_path / "raw").exists()
+    assert not list((tmp_path / "raw").rglob("*"))
 
 
 @pytest.mark.parametrize("tenths", range(10))
@@ -599,6 +599,17 @@ def test_what_was_fetched_is_kept_and_a_rerun_asks_nothing(
     assert server.asked == list(gzipped(DATA)), "one request a file"
     assert_is_data(sources.gather([server.url], checks, tmp_path))
     assert len(server.asked) == 4
+
+
+def test_temporary_files_of_a_killed_download_go_with_the_next(
+    server: Server, tmp_path: Path
+) -> None:
+    left = tmp_path / ".temporary/tmpabc"
+    left.mkdir(parents=True)
+    (left / f"{TRAIN_IMAGES}.gz").write_bytes(b"half of it")
+    server.pages = gzipped(DATA)
+    assert_is_data(sources.gather([server.url], DIGESTS, tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(DIGESTS.values())
 
 
 @pytest.mark.parametrize("checks", [DIGESTS, UNCHECKED], ids=["checked", "unchecked"])

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -99,16 +98,16 @@ def _fetch(
     source: str, names: Sequence[str], digests: Mapping[str, str | None], raw: Path
 ) -> dict[str, bytes]:
     """The files `names` of `source`, checked, and kept unless the source is local."""
+    if _protocol(source) == "file":
+        _, folder = _open(source, raw)
+        return {name: _read(_find(Path(folder), name), digests[name]) for name in names}
+    _say(f"fetching from {source}")
     contents = {}
-    is_local = _protocol(source) == "file"
-    if not is_local:
-        _say(f"fetching from {source}")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        filesystem, folder = _open(source, Path(scratch))
+    with artifacts.temporary_files(raw) as scratch:
+        filesystem, folder = _open(source, scratch)
         for name in names:
-            contents[name] = _read(_copy(filesystem, folder, name, Path(scratch)), digests[name])
-            if not is_local:
-                artifacts.write_bytes(_place(raw, source, name, digests[name]), contents[name])
+            contents[name] = _read(_copy(filesystem, folder, name, scratch), digests[name])
+            artifacts.write_bytes(_place(raw, source, name, digests[name]), contents[name])
     return contents
 
 
@@ -173,6 +172,14 @@ def _require_plain(packed: Path) -> None:
             inside = not member.name.startswith("/") and ".." not in member.name.split("/")
             if not (inside and (member.isreg() or member.isdir())):
                 raise StageError(f"the package holds {member.name}, which is a link or leads out")
+
+
+def _find(folder: Path, name: str) -> Path:
+    """The file `name`, gzipped or not, in a local folder."""
+    for path in (folder / f"{name}.gz", folder / name):
+        if path.is_file():
+            return path
+    raise StageError(f"has no {name}, gzipped or not")
 
 
 def _copy(filesystem: fsspec.AbstractFileSystem, folder: str, name: str, scratch: Path) -> Path:

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,6 +35,23 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_files(parent: Path) -> Iterator[Path]:
+    """Yield an empty folder in `parent`, where libraries put their temporary files meanwhile, too.
+
+    It is removed at the end; if a killed process leaves it, the next run removes it.
+    """
+    folder = parent / ".temporary"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield folder
+    finally:
+        tempfile.tempdir = before
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:

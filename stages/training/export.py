@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import tempfile
 import zipfile
 from pathlib import Path
 
@@ -21,10 +20,10 @@ def write_model(path: Path, model: keras.Model) -> None:
     Keras writes the time into the archive and into its metadata, and memory addresses into the
     configuration (keras-team/keras#15948); here they are fixed.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        saved = Path(folder) / "model.keras"
+    with artifacts.replacing(path) as temporary, artifacts.temporary_files(path.parent) as folder:
+        saved = folder / "model.keras"
         model.save(saved)
-        artifacts.write_bytes(path, _without_clock(saved.read_bytes()))
+        temporary.write_bytes(_without_clock(saved.read_bytes()))
 
 
 def _without_clock(archive: bytes) -> bytes:
