@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,52 +21,56 @@ SIDE, PRODUCTS, REPEATS = 1024, 4, 20
 
 def measure(clone: Clone, runs: int) -> list[Figure]:
     """Return images/s of our step against stock `fit`, and its FLOP/s against the peak."""
-    kinds = [*KINDS]
-    if "avx512_bf16" not in Path("/proc/cpuinfo").read_text():
-        print("throughput: bfloat16 skipped, because this CPU has no AVX512-BF16")
-        kinds.remove(("bfloat16", "native"))
-    # Of a batch, the share that the recipe learns from, and all.
-    shares = sorted({clone.sections["train"]["hardest"], 1.0})
-    variants = [(*kind, share) for kind in kinds for share in shares]
+    changes = variants(clone.sections["train"])
     clone.set("train", "epochs", 1)
     stock: list[float] = []
-    rates: dict[Any, list[float]] = {variant: [] for variant in variants}
-    arithmetic: dict[Any, list[float]] = {variant: [] for variant in variants}
-    peaks: dict[Any, list[float]] = {variant: [] for variant in variants}
+    rates: dict[str, list[float]] = {name: [] for name in changes}
+    arithmetic: dict[str, list[float]] = {name: [] for name in changes}
+    peaks: dict[str, list[float]] = {name: [] for name in changes}
     for _ in range(runs):
         stock.append(process.call(stock_fit, clone.folder).result)
-        for variant in variants:
-            precision, instruction_set, share = variant
-            clone.set("train", "hardest", share)
-            clone.set("train", "precision", precision)
-            clone.set("train", "instruction_set", instruction_set)
+        for name, values in changes.items():
+            for key, value in values.items():
+                clone.set("train", key, value)
             done = process.call(recipe.fit, clone.folder).result
-            rates[variant].append(done["images_per_second"])
-            arithmetic[variant].append(done["images_per_second"] * done["flops"] / 1e9)
-            peak = process.call(
-                matrix_peak,
-                clone.folder,
-                precision=precision,
-                instruction_set=instruction_set,
-            )
-            peaks[variant].append(peak.result / 1e9)
-    names = {
-        variant: f"{variant[0]} {variant[1]}, learning from {variant[2]:.0%}"
-        for variant in variants
-    }
+            rates[name].append(done["images_per_second"])
+            arithmetic[name].append(done["images_per_second"] * done["flops"] / 1e9)
+            kind = {key: values[key] for key in ("precision", "instruction_set")}
+            peak = process.call(matrix_peak, clone.folder, **kind)
+            peaks[name].append(peak.result / 1e9)
     figures = [
-        Figure(f"step, {name} / stock fit", "images/s", rates[variant], stock)
-        for variant, name in names.items()
+        Figure(f"step, {name} / stock fit", "images/s", rates[name], stock) for name in changes
     ]
     return figures + [
         Figure(
-            f"arithmetic, {name} / matrix-product peak",
-            "GFLOP/s",
-            arithmetic[variant],
-            peaks[variant],
+            f"arithmetic, {name} / matrix-product peak", "GFLOP/s", arithmetic[name], peaks[name]
         )
-        for variant, name in names.items()
+        for name in changes
     ]
+
+
+def variants(defaults: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what to change in the default train parameters, by the name of the variant.
+
+    Each kind of numbers learns from the share of a batch that the recipe does, and from all.
+    Where the bits depend on the CPU anyway, they may depend on its cores too: a shard a core.
+    """
+    cores = len(os.sched_getaffinity(0))
+    found = {}
+    for precision, instruction_set in KINDS:
+        if precision == "bfloat16" and "avx512_bf16" not in Path("/proc/cpuinfo").read_text():
+            print("throughput: bfloat16 skipped, because this CPU has no AVX512-BF16")
+            continue
+        kind = {"precision": precision, "instruction_set": instruction_set}
+        for share in sorted({defaults["hardest"], 1.0}):
+            name = f"{precision} {instruction_set}, learning from {share:.0%}"
+            found[name] = kind | {"hardest": share, "shards": defaults["shards"]}
+        if instruction_set == "native":
+            shards = 2 ** (cores.bit_length() - 1)
+            share = defaults["hardest"]
+            name = f"{precision} {instruction_set}, learning from {share:.0%}, a shard a core"
+            found[name] = kind | {"hardest": share, "shards": shards}
+    return found
 
 
 def stock_fit() -> float:
