@@ -121,6 +121,17 @@ def test_a_full_disk_is_named_and_leaves_nothing(
     project.assert_repaired()
 
 
+def test_a_full_temporary_folder_of_the_system_stops_no_training(project: Finished) -> None:
+    full = project.folder / "temporary"
+    with disk(full, 4096):
+        (full / "all").write_bytes(bytes(4096))
+        done = project.stage("train", TMPDIR=str(full))
+    shutil.rmtree(full)
+    assert done.returncode == 0, done.stderr
+    project.assert_nothing_wrong()
+    project.assert_repaired()
+
+
 @pytest.mark.parametrize("full", [".dvc/cache", ".dvc/tmp", "site"])
 @pytest.mark.parametrize("kilobytes", [0, 40, 400])
 def test_a_disk_that_is_full_for_dvc_itself_costs_nothing(

@@ -478,7 +478,7 @@ def test_a_broken_mirror_is_rejected_by_name_and_the_next_source_tried(
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "; trying" in line]
     assert line.startswith(f"prepare: {server.url}: ")
     assert reason in line
-    assert not list((tmp_path / "raw").rglob("*")), "nothing of a rejected file stays"
+    assert not (tmp_path / "raw").exists(), "nothing of a rejected file stays"
 
 
 def test_the_stage_passes_by_broken_mirrors_to_a_good_source(
@@ -512,7 +512,7 @@ def test_a_wrong_digest_is_rejected_with_both(
     assert_is_data(sources.gather([server.url, str(folder)], DIGESTS, tmp_path / "raw"))
     told = capsys.readouterr().err
     assert f"{digits.digests(other)[TRAIN_IMAGES]}, not {DIGESTS[TRAIN_IMAGES]}" in told
-    assert not list((tmp_path / "raw").rglob("*"))
+    assert not (tmp_path / "raw").exists()
 
 
 @pytest.mark.parametrize("tenths", range(10))

@@ -120,7 +120,7 @@ def flat(section: Mapping[str, Any]) -> Iterator[Row]:
 def plain(value: Any) -> str:
     """Return a value as params.yaml has it, a list without its brackets, but those within."""
     if isinstance(value, list) and value:
-        return ", ".join(f"[{plain(e)}]" if isinstance(e, list) else plain(e) for e in value)
+        return ", ".join(f"[{plain(e)}]" if e and isinstance(e, list) else plain(e) for e in value)
     if isinstance(value, float):
         return f"{value:.6g}"
     return value if isinstance(value, str) else json.dumps(value, default=str)

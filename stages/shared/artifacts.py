@@ -41,9 +41,10 @@ def replacing(path: Path) -> Iterator[Path]:
 def temporary_files(parent: Path) -> Iterator[Path]:
     """Yield an empty folder in `parent`, where libraries put their temporary files meanwhile, too.
 
-    It is removed at the end; if a killed process leaves it, the next run removes it.
+    It is removed at the end, with `parent` if that was not there and is empty; if a killed process
+    leaves it, the next run removes it.
     """
-    folder = parent / ".temporary"
+    folder, is_new = parent / ".temporary", not parent.exists()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     before, tempfile.tempdir = tempfile.tempdir, str(folder)
@@ -52,6 +53,9 @@ def temporary_files(parent: Path) -> Iterator[Path]:
     finally:
         tempfile.tempdir = before
         shutil.rmtree(folder, ignore_errors=True)
+        if is_new:
+            with suppress(OSError):
+                parent.rmdir()
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
