@@ -58,7 +58,7 @@ INPUTS = {
 }
 OUTPUTS = {"report": "report.html"} | {name: f"{name}.png" for name in FILES}
 PARAMETERS = """
-prepare: {sources: [here, https://example.org/mnist], limit: null}
+prepare: {sources: [here, "https://example.org/mnist"], limit: null}
 train: {filters: [[16], [32, 64]], learning_rate: 1e-05}
 evaluate: {calibration_bins: 15}
 report: {mistakes: 500, mistakes_in_cell: 10, examples: 20, dpi: 144}
