@@ -433,6 +433,25 @@ def test_half_a_note_of_dvc_is_refused_in_a_line_and_the_way_out_in_readme_repai
     project.assert_repaired()
 
 
+def test_an_address_in_brackets_must_be_quoted_as_readme_says(project: Finished) -> None:
+    """YAML allows it, but not the parser in C."""
+    path = project.folder / "params.yaml"
+    sources = ["artifacts/raw", "https://example.org/mnist"]
+    quoted = json.dumps(
+        project.sections | {"prepare": project.sections["prepare"] | {"sources": sources}}
+    )
+    path.write_text(quoted.replace('"https://example.org/mnist"', "https://example.org/mnist"))
+    done = project.run("dvc", "repro")
+    assert done.returncode
+    assert "Traceback" not in done.stderr
+    assert "YAML file structure is corrupted" in done.stderr
+    assert "found unexpected ':'" in done.stderr
+    path.write_text(quoted)
+    project.repro()
+    project.write_params()
+    project.assert_repaired()
+
+
 def test_temporary_files_of_a_killed_training_go_when_it_runs_again(project: Finished) -> None:
     left = project.folder / "artifacts/model/.temporary"
     left.mkdir()
