@@ -436,11 +436,9 @@ def test_half_a_note_of_dvc_is_refused_in_a_line_and_the_way_out_in_readme_repai
 def test_an_address_in_brackets_must_be_quoted_as_readme_says(project: Finished) -> None:
     """YAML allows it, but not the parser in C."""
     path = project.folder / "params.yaml"
-    sources = ["artifacts/raw", "https://example.org/mnist"]
-    quoted = json.dumps(
-        project.sections | {"prepare": project.sections["prepare"] | {"sources": sources}}
-    )
-    path.write_text(quoted.replace('"https://example.org/mnist"', "https://example.org/mnist"))
+    prepare = project.sections["prepare"] | {"sources": ["artifacts/raw", "https://example.org"]}
+    quoted = json.dumps(project.sections | {"prepare": prepare})
+    path.write_text(quoted.replace('"https://example.org"', "https://example.org"))
     done = project.run("dvc", "repro")
     assert done.returncode
     assert "Traceback" not in done.stderr
