@@ -7,9 +7,8 @@ Writes: a prediction and the probabilities of every test digit, scores by class,
 
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +18,7 @@ from pydantic import Field
 
 from stages.evaluating import scoring
 from stages.shared import artifacts, command, numerics
-from stages.shared.errors import StageError
+from stages.shared.errors import StageError, named_errors
 from stages.shared.params import Section
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 BATCH_SIZE = 250
 # All that a model file of Keras may hold; another name could be a path to somewhere else.
 MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}
+LONGEST = 200  # characters of what Keras says, which may be a whole configuration
 Strengths = Annotated[tuple[Annotated[int, Field(ge=0, le=255)], ...], Field(min_length=1)]
 
 
@@ -64,11 +64,11 @@ def load(keras: ModuleType, path: Path, image_shape: Sequence[int], classes: int
         StageError: Keras cannot open it, or it takes other images or tells other classes apart.
     """
     problem = f"{path} is not a model that Keras can open"
-    with _named_errors(problem), zipfile.ZipFile(path) as archive:
+    with named_errors(problem, LONGEST), zipfile.ZipFile(path) as archive:
         stray = sorted(set(archive.namelist()) - MEMBERS)
     if stray:
         raise StageError(f"{path} holds {stray[0]}, which is no part of a Keras model")
-    with _named_errors(problem):
+    with named_errors(problem, LONGEST):
         model = keras.models.load_model(path, compile=False, safe_mode=True)
         shapes = model.input_shape[1:], model.output_shape[1:]
     if shapes != ((*image_shape,), (classes,)):
@@ -91,7 +91,7 @@ def predict(model: "keras.Model", images: np.ndarray) -> np.ndarray:
     # The first batch compiles. An operation has one thread: the cores are kept busy with a batch
     # each.
     problem = "the model opens, but does not work"
-    with _named_errors(problem), numerics.memory(), ThreadPoolExecutor() as pool:
+    with named_errors(problem, LONGEST), numerics.memory(), ThreadPoolExecutor() as pool:
         answers = [model.predict_on_batch(first)]
         answers += pool.map(model.predict_on_batch, rest)
     probabilities = np.concatenate(answers).astype(np.float32)
@@ -99,18 +99,6 @@ def predict(model: "keras.Model", images: np.ndarray) -> np.ndarray:
     if not (np.abs(probabilities.sum(axis=1) - 1) < 0.001).all() or probabilities.min() < 0:
         raise StageError("the model's outputs are not probabilities: they do not add up to 1")
     return probabilities
-
-
-@contextmanager
-def _named_errors(problem: str) -> Iterator[None]:
-    """Turn what Keras raises, any kind by where a file is damaged, into a StageError."""
-    try:
-        yield
-    except MemoryError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise StageError(f"{problem}: {reason or type(error).__name__}") from None
 
 
 def main(

@@ -17,7 +17,7 @@ from fsspec.callbacks import TqdmCallback
 
 from stages.preparing import idx
 from stages.shared import artifacts
-from stages.shared.errors import StageError
+from stages.shared.errors import StageError, one_line
 
 FILES = {  # and the number of dimensions of each
     "train-images-idx3-ubyte": 3,
@@ -59,7 +59,7 @@ def gather(
         try:
             return take(source, digests, raw)
         except (StageError, OSError) as error:
-            failures.append(f"{source}: {_one_line(error)}")
+            failures.append(f"{source}: {one_line(error)}")
     raise StageError(
         f"no source gave the four files: {'; '.join(failures)}. Put {', '.join(FILES)}, gzipped or"
         f" not, into {raw}, and keep {raw} among prepare.sources"
@@ -204,7 +204,7 @@ def _named_errors() -> Iterator[None]:
     except aiohttp.TooManyRedirects:
         raise StageError("redirects in a circle") from None
     except Exception as error:
-        raise StageError(_one_line(error)) from None
+        raise StageError(one_line(error)) from None
 
 
 def _read(path: Path, digest: str | None) -> bytes:
@@ -214,10 +214,6 @@ def _read(path: Path, digest: str | None) -> bytes:
     if digest not in (None, found):
         raise StageError(f"{path.name} has the SHA-256 {found}, not {digest}")
     return content
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _say(text: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from stages.shared.errors import StageError
+from stages.shared.errors import StageError, named_errors
 
 
 class Layer(NamedTuple):
@@ -38,22 +38,18 @@ def read(path: Path) -> list[Layer]:
     Raises:
         StageError: it is none.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            model = json.loads(archive.read("config.json"))
-            if model["class_name"] != "Sequential":
-                raise ValueError(f"it is {model['class_name']}")
-            entries = model["config"]["layers"]
-            groups = _groups([entry["class_name"] for entry in entries])
-            with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
-                return [
-                    _layer(entry, _arrays(weights, group))
-                    for entry, group in zip(entries, groups, strict=True)
-                ]
-    except MemoryError:
-        raise
-    except Exception as error:  # h5py raises every kind, depending on where a file is damaged
-        raise StageError(f"{path} is not a Sequential model saved by Keras: {error}") from None
+    problem = f"{path} is not a Sequential model saved by Keras"
+    with named_errors(problem), zipfile.ZipFile(path) as archive:
+        model = json.loads(archive.read("config.json"))
+        if model["class_name"] != "Sequential":
+            raise ValueError(f"it is {model['class_name']}")
+        entries = model["config"]["layers"]
+        groups = _groups([entry["class_name"] for entry in entries])
+        with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
+            return [
+                _layer(entry, _arrays(weights, group))
+                for entry, group in zip(entries, groups, strict=True)
+            ]
 
 
 def _layer(entry: dict[str, Any], weights: list[np.ndarray]) -> Layer:

@@ -3,7 +3,6 @@
 import difflib
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, Event
 
-from stages.shared.errors import StageError
+from stages.shared.errors import StageError, named_errors
 
 
 class Section(BaseModel):
@@ -57,10 +56,10 @@ def read(path: Path) -> dict[str, Any]:
         content = path.read_bytes()
     except OSError as error:
         raise StageError(f"{path} cannot be read: {error.strerror}") from None
-    with _parsing(path):
+    with named_errors(f"{path} is not valid YAML"):
         text = content.decode()
     _refuse_bombs(path, _events(path, text))
-    with _parsing(path):
+    with named_errors(f"{path} is not valid YAML"):
         sections = YAML(typ="safe").load(text)
         json.dumps(sections, default=str)  # which refuses keys that are lists
     if not isinstance(sections, dict):
@@ -68,21 +67,9 @@ def read(path: Path) -> dict[str, Any]:
     return sections
 
 
-@contextmanager
-def _parsing(path: Path) -> Iterator[None]:
-    """Turn what the parser raises into StageError: every kind, of an empty !!int an IndexError."""
-    try:
-        yield
-    except MemoryError:
-        raise
-    except Exception as error:
-        where = " ".join(str(error).split())
-        raise StageError(f"{path} is not valid YAML: {where}") from None
-
-
 def _events(path: Path, text: str) -> Iterator[Event]:
     """Yield what the parser finds as it finds it, so that a bomb is refused before it is read."""
-    with _parsing(path):
+    with named_errors(f"{path} is not valid YAML"):
         yield from YAML(typ="safe").parse(text)
 
 
