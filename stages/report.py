@@ -140,7 +140,7 @@ def main(
         drawing=paper.html,
         **drawings,
         **galleries(params, images, labels, scores, names),
-        verdict=page.verdict(headline, len(images)),
+        verdict=page.verdict(headline, len(images), origin.warnings),
         confusion=page.confusion(counts, names),
         scores=page.by_class(classes, names),
         calibration_error=f"{headline.calibration_error:.2%}",

@@ -5,6 +5,7 @@ Writes: the model (.keras), its learning curve (CSV, a row an epoch), versions a
         metrics (JSON), and backups, which only the run after a killed one reads.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -15,7 +16,7 @@ from pydantic import Field, model_validator
 from stages.shared import artifacts, command, numerics
 from stages.shared.errors import StageError
 from stages.shared.params import Section
-from stages.training import backup
+from stages.training import backup, chance
 from stages.training.curve import COLUMNS, best_epoch
 
 Count = Annotated[int, Field(ge=1, lt=2**31)]
@@ -32,13 +33,16 @@ class Params(Section):
     batch_normalisation: bool
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
+    min_steps_per_epoch: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     warmup: float = Field(ge=0, le=1)
     beta_2: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
     hardest: float = Field(gt=0, le=1)
+    hardest_per_error: float = Field(ge=0)
     keep: Literal["last", "best"]
     patience: int = Field(ge=0)
+    augmented: float = Field(ge=0, le=1)
     shift: float = Field(ge=0)
     rotation: float = Field(ge=0, le=180)
     zoom: float = Field(ge=0, lt=1)
@@ -197,8 +201,15 @@ def main(
         ["epoch", *COLUMNS],
         [[i, *(round(value, 6) for value in row)] for i, row in enumerate(rows, start=1)],
     )
-    artifacts.write_json(provenance, {"promise": promised, "versions": numerics.versions()})
-    artifacts.write_json(metrics, summarise(rows, params.keep, network.count_params()))
+    results = summarise(rows, params.keep, network.count_params())
+    warnings = chance.warnings(results["validation_accuracy"], validation.labels)
+    for warning in warnings:
+        print(f"train: warning: {warning}", file=sys.stderr)
+    artifacts.write_json(
+        provenance,
+        {"promise": promised, "versions": numerics.versions(), "warnings": warnings},
+    )
+    artifacts.write_json(metrics, results)
     backup.remove(folder)
     cluster.leave()
 

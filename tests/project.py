@@ -22,6 +22,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "dense_units": [32],
         "epochs": 2,
         "batch_size": 32,
+        "min_steps_per_epoch": 10,
         "learning_rate": 0.002,
         "hardest": 0.5,
         "shards": 4,

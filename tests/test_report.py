@@ -116,7 +116,8 @@ def write_run(
     )
     write_model(folder / "model.keras", classes)
     artifacts.write_json(
-        folder / "provenance.json", {"promise": "Same bits & all.", "versions": {"keras": "3.15.1"}}
+        folder / "provenance.json",
+        {"promise": "Same bits & all.", "versions": {"keras": "3.15.1"}, "warnings": []},
     )
     (folder / "params.yaml").write_text(PARAMETERS)
 
@@ -338,13 +339,22 @@ def test_pictures_have_the_dots_per_inch_asked_for(tmp_path: Path, dpi: int) -> 
         assert size(tmp_path / f"{name}.png") == (width * dpi, height * dpi)
 
 
+def test_the_verdict_says_what_the_training_warned_of(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    (tmp_path / "provenance.json").write_text(
+        '{"promise": "Same bits.", "versions": {}, "warnings": ["no better than chance: 1 of 9"]}'
+    )
+    text = Outline(make_page(tmp_path)).text
+    assert "24 mistakes. Warning: no better than chance: 1 of 9." in text
+
+
 def test_hostile_parameters_and_versions_are_text(tmp_path: Path) -> None:
     write_run(tmp_path)
     (tmp_path / "params.yaml").write_text(
         "note: 1\ntrain: {'<blink>': '<script>', deep: {a: [1, {}]}}"
     )
     (tmp_path / "provenance.json").write_text(
-        '{"promise": "<marquee>", "versions": {"<u>": "&amp;"}}'
+        '{"promise": "<marquee>", "versions": {"<u>": "&amp;"}, "warnings": ["<blink>"]}'
     )
     content = make_page(tmp_path)
     assert_only_our_scripts(content)

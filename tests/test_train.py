@@ -1,20 +1,23 @@
 """The train stage: what it learns, the same bits, going on after a kill, and what it refuses."""
 
 import json
+import math
 import os
 import random
 import signal
 import subprocess
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from stages.shared import artifacts, numerics
+from stages.shared.errors import StageError
 from stages.train import Params, Split, promise, summarise
 from stages.training import backup
 from stages.training.curve import best_epoch, is_over
@@ -25,7 +28,7 @@ keras = numerics.keras()
 
 import tensorflow as tf  # noqa: E402
 
-from stages.training import augmentation, batches, fitting, network  # noqa: E402
+from stages.training import augmentation, batches, chance, fitting, network, recipe  # noqa: E402
 from stages.training.cluster import Cluster  # noqa: E402
 from stages.training.sharded import ShardedModel  # noqa: E402
 
@@ -47,6 +50,11 @@ def small(**changes: Any) -> Params:
 def digits_split(count: int = 300, seed: int = 0) -> Split:
     images, labels = digits.make(count, seed)
     return Split(images[..., np.newaxis], labels)
+
+
+def sharded(net: Any, shards: int, hardest: float = 1.0, per_error: float = 0.0) -> ShardedModel:
+    """Return a model that trains `net` without augmentation."""
+    return ShardedModel(net, shards, 1, lambda images, seed: images, hardest, per_error, Cluster())
 
 
 @pytest.fixture
@@ -105,9 +113,7 @@ def test_a_step_equals_stock_keras_up_to_rounding(batch_normalisation: bool, sha
         params = small(batch_normalisation=batch_normalisation, hardest=1)
         net = fitting.build_network(params, split, NORMALISATION, "float32")
         if ours:
-            model = ShardedModel(
-                net, shards, 1, lambda images, seed: images, hardest=1.0, cluster=Cluster()
-            )
+            model = sharded(net, shards)
             model.compile(keras.optimizers.SGD(0.1))
         else:
             model = net
@@ -117,22 +123,26 @@ def test_a_step_equals_stock_keras_up_to_rounding(batch_normalisation: bool, sha
     np.testing.assert_allclose(*weights, rtol=1e-5, atol=1e-5)
 
 
-def test_a_step_learns_from_the_hardest_images_of_each_shard() -> None:
+@pytest.mark.parametrize("per_error", [0.0, 0.4, 8.0])
+def test_a_step_learns_from_the_hardest_images_of_each_shard(per_error: float) -> None:
     split = digits_split(64)
     stepped = []
     for ours in (True, False):
         keras.utils.set_random_seed(3)
         net = fitting.build_network(small(), split, NORMALISATION, "float32")
         if ours:
-            model = ShardedModel(
-                net, 2, 1, lambda images, seed: images, hardest=0.25, cluster=Cluster()
-            )
+            model = sharded(net, 2, hardest=0.25, per_error=per_error)
             model.compile(keras.optimizers.SGD(0.1))
             learned = split
         else:
             answers = net.predict(split.images, verbose=0)
             right = answers[np.arange(64), split.labels]
-            hardest = [first + np.argsort(right[first : first + 32])[:8] for first in (0, 32)]
+            errors = answers.argmax(axis=1) != split.labels
+            hardest = []
+            for first in (0, 32):
+                count = round(per_error * errors[first : first + 32].sum())
+                count = min(max(count, 8), 32)
+                hardest.append(first + np.argsort(right[first : first + 32])[:count])
             learned = Split(*(array[np.concatenate(hardest)] for array in split))
             model = net
             model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
@@ -144,9 +154,9 @@ def test_a_step_learns_from_the_hardest_images_of_each_shard() -> None:
 def test_validation_counts_every_image_once() -> None:
     split = digits_split(45)  # no multiple of the shards, nor of the batch
     net = fitting.build_network(small(), split, NORMALISATION, "float32")
-    model = ShardedModel(net, 4, 1, lambda images, seed: images, hardest=1.0, cluster=Cluster())
+    model = sharded(net, 4)
     model.compile()
-    loss, accuracy = model.evaluate(*split, batch_size=20, verbose=0)
+    loss, accuracy = model.evaluate(batches.in_order(*split, 20), verbose=0)
     answers = net.predict(split.images, verbose=0)
     assert accuracy == pytest.approx((answers.argmax(1) == split.labels).mean(), abs=1e-6)
     assert loss == pytest.approx(-np.log(answers[np.arange(45), split.labels]).mean(), abs=1e-5)
@@ -212,7 +222,7 @@ def test_what_batch_normalisation_has_learned_is_in_the_saved_network(tmp_path: 
 
 def test_augmentation_of_nothing_changes_nothing() -> None:
     images = digits_split(8).images.astype(np.float32)
-    same = augmentation.distort(tf.constant(images), tf.constant([1, 2]), 0.0, 0.0, 0.0)
+    same = augmentation.distort(tf.constant(images), tf.constant([1, 2]), 1.0, 0.0, 0.0, 0.0)
     np.testing.assert_allclose(same, images, atol=1e-3)
 
 
@@ -222,16 +232,25 @@ def test_augmentation_moves_each_image_by_an_amount_of_its_own(
 ) -> None:
     cross = np.zeros((50, 28, 28, 1), np.float32)
     cross[:, 13:15, 4:24], cross[:, 4:24, 13:15] = 255, 255
-    moved = augmentation.distort(tf.constant(cross), tf.constant([1, 2]), shift, rotation, zoom)
+    moved = augmentation.distort(
+        tf.constant(cross), tf.constant([1, 2]), 1.0, shift, rotation, zoom
+    )
     assert len(np.unique(np.asarray(moved), axis=0)) == 50
     gained = np.asarray(moved).sum() / cross.sum()
     assert 0.9 < gained < 1.1, "a cross in the middle should stay in the picture"
 
 
+def test_only_a_share_of_the_images_is_augmented() -> None:
+    images = digits_split(1000).images.astype(np.float32)
+    moved = augmentation.distort(tf.constant(images), tf.constant([1, 2]), 0.3, 2.0, 10.0, 0.1)
+    changed = np.abs(np.asarray(moved) - images).max(axis=(1, 2, 3)) > 0.1
+    assert changed.mean() == pytest.approx(0.3, abs=0.05)
+
+
 def test_shift_moves_by_at_most_so_many_pixels() -> None:
     dot = np.zeros((500, 29, 29, 1), np.float32)
     dot[:, 14, 14] = 1
-    moved = augmentation.distort(tf.constant(dot), tf.constant([5, 6]), 2.0, 0.0, 0.0).numpy()
+    moved = augmentation.distort(tf.constant(dot), tf.constant([5, 6]), 1.0, 2.0, 0.0, 0.0).numpy()
     rows = (moved * np.arange(29)[:, None, None]).sum((1, 2, 3)) - 14
     assert np.abs(rows).max() <= 2
     assert rows.min() < -1.8, "and so many are reached"
@@ -260,20 +279,68 @@ def test_every_epoch_shows_each_digit_once_in_an_order_of_its_own() -> None:
 
 
 def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
-    optimizer = fitting.build_optimizer(small(warmup=0.1, learning_rate=0.5), steps=100)
-    rates = [float(optimizer._learning_rate(step)) for step in range(101)]
-    assert rates[0] == pytest.approx(0.05)
-    assert rates[:10] == sorted(rates[:10])
-    assert rates[9] == rates[10] == 0.5
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rates[100] == 0
+    params = small(warmup=0.1, learning_rate=0.5)
+    optimizer = fitting.build_optimizer(params, params.batch_size, steps=2000)
+    rates = [float(optimizer._learning_rate(step)) for step in range(2001)]
+    assert rates[0] == pytest.approx(0.0025)
+    assert rates[:200] == sorted(rates[:200])
+    assert rates[199] == rates[200] == 0.5
+    assert rates[200:] == sorted(rates[200:], reverse=True)
+    assert rates[2000] == 0
+
+
+def test_a_smaller_batch_has_a_lower_learning_rate() -> None:
+    params = small(learning_rate=0.5)
+    optimizer = fitting.build_optimizer(params, params.batch_size // 4, steps=2000)
+    assert float(optimizer._learning_rate(200)) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [(55_000, 256), (25_600, 256), (25_599, 128), (5_000, 32), (500, 8), (8, 8)],
+)
+def test_few_images_are_trained_on_in_smaller_batches(images: int, expected: int) -> None:
+    assert recipe.fit_batch_size(images, 256, shards=8, min_steps=100) == expected
+
+
+def test_fewer_images_than_shards_are_refused() -> None:
+    with pytest.raises(StageError, match=r"train.shards = 8 is more than the 7 training images"):
+        recipe.fit_batch_size(7, 256, shards=8, min_steps=100)
+
+
+@given(
+    images=st.integers(1, 10_000),
+    shards=st.sampled_from([1, 2, 4, 8, 16]),
+    images_per_shard=st.integers(1, 100),
+    min_steps=st.integers(1, 1000),
+)
+def test_a_batch_is_whole_shards_and_no_smaller_than_it_must_be(
+    images: int, shards: int, images_per_shard: int, min_steps: int
+) -> None:
+    assume(images >= shards)
+    batch_size = recipe.fit_batch_size(images, shards * images_per_shard, shards, min_steps)
+    assert batch_size % shards == 0
+    assert shards <= batch_size <= min(shards * images_per_shard, images)
+    assert images // batch_size >= min_steps or batch_size == shards
+    if batch_size < shards * images_per_shard:
+        assert images // (2 * batch_size + 2 * shards) < min_steps
+
+
+@pytest.mark.parametrize(
+    ("share", "steps", "expected"),
+    [(0.1, 5000, 500), (0.1, 400, 50), (0, 400, 50), (0.1, 60, 30), (0.1, 1, 1), (1, 500, 250)],
+)
+def test_the_warmup_has_a_floor_and_a_ceiling(share: float, steps: int, expected: int) -> None:
+    assert recipe.count_warmup_steps(share, steps) == expected
 
 
 def test_validation_takes_every_digit_once_and_in_order() -> None:
     images, labels = np.zeros((25, 1, 1, 1), np.uint8), np.arange(25, dtype=np.uint8)
-    stream = [batch_labels.numpy() for _, batch_labels in batches.in_order(images, labels, 10)]
-    assert [len(batch) for batch in stream] == [10, 10, 5]
-    assert np.concatenate(stream).tolist() == labels.tolist()
+    stream = list(batches.in_order(images, labels, 10))
+    assert [len(batch_labels) for _, batch_labels, _ in stream] == [10, 10, 10]
+    found, weights = (np.concatenate([batch[i].numpy() for batch in stream]) for i in (1, 2))
+    assert found[:25].tolist() == labels.tolist()
+    assert weights.tolist() == [1] * 25 + [0] * 5
 
 
 def row(validation_loss: float) -> list[float]:
@@ -301,6 +368,49 @@ def test_training_stops_when_patience_runs_out_or_the_epochs_are_done() -> None:
     assert not is_over(curve, epochs=9, patience=3)
     assert is_over(curve, epochs=9, patience=2)
     assert is_over(curve, epochs=4, patience=0)
+
+
+@given(
+    trials=st.integers(1, 200),
+    successes=st.floats(0, 1),
+    share=st.floats(1e-3, 1, exclude_max=True),
+)
+def test_the_binomial_tail_is_exact(trials: int, successes: float, share: float) -> None:
+    count, p = round(successes * trials), Fraction(share)
+    terms = [
+        math.comb(trials, k) * p**k * (1 - p) ** (trials - k) for k in range(count, trials + 1)
+    ]
+    assert chance.binomial_tail(count, trials, share) == pytest.approx(float(sum(terms)), 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "counts", "warns"),
+    [
+        (0.1, [100] * 10, True),  # one class is named always
+        (0.115, [100] * 10, True),  # p = 0.06
+        (0.117, [100] * 10, False),  # p = 0.04
+        (0.95, [950, 50], True),
+        (0.955, [950, 50], True),  # p = 0.26
+        (0.97, [950, 50], False),
+        (1.0, [19, 1], True),  # 20 of 20, but 19 come by themselves
+        (1.0, [10, 10], False),
+        (1.0, [10], True),
+    ],
+)
+def test_a_network_no_better_than_chance_is_warned_of(
+    accuracy: float, counts: list[int], warns: bool
+) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    assert bool(chance.warnings(accuracy, labels)) == warns
+
+
+def test_a_dead_network_ends_well_with_a_warning(folder: Path) -> None:
+    done = run_stage(folder, "train", parameters(train={"learning_rate": 1e-9}))
+    assert done.returncode == 0
+    [line] = done.stderr.splitlines()
+    assert line.startswith("train: warning: no better than chance: ")
+    provenance = artifacts.read_json(folder / "artifacts/model/provenance.json")
+    assert line == f"train: warning: {provenance['warnings'][0]}"
 
 
 def test_the_promise_names_every_reason_against_it() -> None:
@@ -493,7 +603,7 @@ def refused(folder: Path, params: Any, *words: str) -> None:
         ({"kernel_sizes": [3, 3]}, ["train.kernel_sizes = [3, 3]", "blocks, 1"]),
         ({"shards": 3}, ["train.shards", "3", "1, 2, 4"]),
         ({"batch_size": 30}, ["train.batch_size = 30", "multiple", "shards = 4"]),
-        ({"batch_size": 512}, ["train.batch_size = 512", "300"]),
+        ({"min_steps_per_epoch": 0}, ["train.min_steps_per_epoch", "greater than or equal to 1"]),
         ({"keep": "first"}, ["train.keep", "first", "'last' or 'best'"]),
         ({"learning_rate": 1e30}, ["diverged", "epoch 1"]),
         ({"precision": "bfloat16"}, ["train.precision = bfloat16", "instruction_set = native"]),

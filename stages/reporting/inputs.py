@@ -80,6 +80,7 @@ class Provenance(BaseModel):
 
     promise: str
     versions: dict[str, str]
+    warnings: list[str]
 
 
 def table(path: Path, row: type[BaseModel]) -> dict[str, np.ndarray]:

@@ -28,13 +28,14 @@ def render(**parts: str) -> str:
     return Template(template).substitute(parts, palette=palette.css())
 
 
-def verdict(metrics: Headline, count: int) -> str:
-    """Return the result in one sentence."""
-    return (
+def verdict(metrics: Headline, count: int, warnings: Sequence[str]) -> str:
+    """Return the result in one sentence, and what the training warned of."""
+    result = (
         f"It gets {metrics.accuracy:.2%} of {count:,} unseen test images right "
         f"(95% interval {metrics.accuracy_low:.2%} to {metrics.accuracy_high:.2%}) "
         f"and makes {metrics.errors:,} mistake{'' if metrics.errors == 1 else 's'}."
     )
+    return "".join([result, *(f" <em>Warning: {escape(text)}.</em>" for text in warnings)])
 
 
 def shown(some: int, count: int) -> str:

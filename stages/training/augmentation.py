@@ -6,13 +6,19 @@ import tensorflow as tf
 
 
 def distort(
-    images: tf.Tensor, seed: tf.Tensor, shift: float, rotation: float, zoom: float
+    images: tf.Tensor,
+    seed: tf.Tensor,
+    augmented: float,
+    shift: float,
+    rotation: float,
+    zoom: float,
 ) -> tf.Tensor:
-    """Return each image moved, turned and stretched by amounts of its own, background 0.
+    """Return some images moved, turned and stretched by amounts of their own, background 0.
 
     Args:
         images: (n, height, width, channels) float32.
         seed: two integers that determine every draw.
+        augmented: share of the images that are changed, drawn for each; the others stay.
         shift: pixels, at most, in each direction.
         rotation: degrees, at most, either way.
         zoom: share by which width and height each grow or shrink, at most.
@@ -22,6 +28,8 @@ def distort(
     """
     count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
     draws = tf.random.stateless_uniform([5, count], seed, -1.0, 1.0)
+    lots = tf.random.stateless_uniform([count], tf.random.experimental.stateless_fold_in(seed, 0))
+    draws *= tf.cast(lots < augmented, tf.float32)
     angle = draws[0] * (rotation * math.pi / 180)
     across, down = 1 + draws[1] * zoom, 1 + draws[2] * zoom
     # The map from a place in the result to its place in the image, about the centre.

@@ -1,6 +1,6 @@
 """The examples in batches; their order is a pure function of seed, epoch and step."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -33,42 +33,50 @@ def shuffled(
     """
     steps = len(images) // batch_size
 
-    def rows() -> Iterator[np.ndarray]:
+    def examples() -> Iterator[tuple[np.ndarray, ...]]:
         order = np.random.default_rng((seed, epoch())).permutation(len(images))
         wanted = order[: steps * batch_size].reshape(steps, batch_size)[:, block]
         for first in range(0, steps, AT_A_TIME):
-            yield wanted[first : first + AT_A_TIME].ravel()
+            rows = wanted[first : first + AT_A_TIME].ravel()
+            yield images[rows], labels[rows]
 
-    return _dataset(images, labels, rows, len(block), steps)
+    return _dataset(examples, (images, labels), len(block), steps)
 
 
 def in_order(images: np.ndarray, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
-    """Return every example once, in order; the last batch may be smaller."""
+    """Return every example once, in order, each with the weight 1, float32.
 
-    def rows() -> Iterator[slice]:
-        for first in range(0, len(images), batch_size * AT_A_TIME):
-            yield slice(first, first + batch_size * AT_A_TIME)
+    The last batch is filled up with the last example, with the weight 0. So all batches have one
+    size, and none leaves a shard without an image, of which oneDNN has no convolution.
+    """
+    batches = -(-len(images) // batch_size)
+    weights = np.ones(len(images), np.float32)
 
-    return _dataset(images, labels, rows, batch_size, -(-len(images) // batch_size))
+    def examples() -> Iterator[tuple[np.ndarray, ...]]:
+        for first in range(0, batches, AT_A_TIME):
+            last = min(first + AT_A_TIME, batches)
+            rows = np.arange(first * batch_size, last * batch_size)
+            held = np.minimum(rows, len(images) - 1)
+            yield images[held], labels[held], weights[held] * (rows == held)
+
+    return _dataset(examples, (images, labels, weights), batch_size, batches)
 
 
 def _dataset(
-    images: np.ndarray,
-    labels: np.ndarray,
-    rows: Callable[[], Iterator[np.ndarray | slice]],
+    examples: Callable[[], Iterator[tuple[np.ndarray, ...]]],
+    like: Sequence[np.ndarray],
     batch_size: int,
     batches: int,
 ) -> tf.data.Dataset:
-    """Return those rows of images and labels, `batch_size` at a time, `batches` times."""
+    """Return what `examples` yields, in arrays `like` these, as so many batches of one size."""
     options = tf.data.Options()
     # There is nothing to tune, and the end of a training would wait for the tuner to wake up.
     options.autotune.enabled = False
     return (
         tf.data.Dataset.from_generator(
-            lambda: ((images[some], labels[some]) for some in rows()),
-            output_signature=(
-                tf.TensorSpec((None, *images.shape[1:]), tf.uint8),
-                tf.TensorSpec((None,), tf.uint8),
+            examples,
+            output_signature=tuple(
+                tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in like
             ),
         )
         .rebatch(batch_size)

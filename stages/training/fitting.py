@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
-from stages.shared.errors import StageError
-from stages.training import augmentation, backup, batches, network
+from stages.training import augmentation, backup, batches, network, recipe
 from stages.training.cluster import Cluster
 from stages.training.curve import is_over
 from stages.training.epochs import Keeper, Lines
@@ -44,33 +43,42 @@ def fit(
         The trained network in float32, and the curve: a row an epoch, columns `curve.COLUMNS`.
 
     Raises:
-        StageError: fewer images than one batch, or the training diverged.
+        StageError: fewer images than shards, or the training diverged.
     """
-    steps = len(train.images) // params.batch_size
-    if steps == 0:
-        raise StageError(
-            f"train.batch_size = {params.batch_size} is more than the {len(train.images)} training "
-            "images that prepare.validation and prepare.limit leave"
+    batch_size = recipe.fit_batch_size(
+        len(train.images), params.batch_size, params.shards, params.min_steps_per_epoch
+    )
+    if batch_size < params.batch_size:
+        print(
+            f"train: {batch_size} images a step, since {len(train.images):,} images make fewer than"
+            f" {params.min_steps_per_epoch} steps of {params.batch_size}"
         )
+    steps = len(train.images) // batch_size
     keras.utils.set_random_seed(params.seed)
     trained = build_network(params, train, normalisation, params.precision)
     trained.summary()
-    optimizer = build_optimizer(params, steps * params.epochs)
+    optimizer = build_optimizer(params, batch_size, steps * params.epochs)
     optimizer.build(trained.trainable_variables)
     keeper = Keeper(trained, backups, params.keep, params.epochs, params.patience)
     finished = cluster.start
     keeper.restore(optimizer, finished)
     if not is_over(keeper.state.curve, params.epochs, params.patience):
         model = ShardedModel(
-            trained, params.shards, params.seed, distortion(params), params.hardest, cluster
+            trained,
+            params.shards,
+            params.seed,
+            distortion(params),
+            params.hardest,
+            params.hardest_per_error,
+            cluster,
         )
         model.compile(optimizer, jit_compile=False, steps_per_execution=batches.AT_A_TIME)
         start = time.perf_counter()
         model.fit(
             batches.shuffled(
                 *train,
-                params.batch_size,
-                cluster.block(params.batch_size),
+                batch_size,
+                cluster.block(batch_size),
                 params.seed,
                 lambda: int(optimizer.iterations) // steps,
             ),
@@ -80,7 +88,7 @@ def fit(
             validation_data=batches.in_order(*validation, params.batch_size),
             **_progress(keeper),
         )
-        images = steps * params.batch_size * (len(keeper.state.curve) - finished)
+        images = steps * batch_size * (len(keeper.state.curve) - finished)
         _print_cost(images, time.perf_counter() - start)
     trained.set_weights(keeper.state.kept)
     plain = params.model_copy(update={"batch_normalisation": False})
@@ -106,14 +114,14 @@ def build_network(
     )
 
 
-def build_optimizer(params: "Params", steps: int) -> keras.optimizers.Adam:
-    """Return Adam for a training of so many steps, with warm-up and decay.
+def build_optimizer(params: "Params", batch_size: int, steps: int) -> keras.optimizers.Adam:
+    """Return Adam for so many steps of that batch size, with warm-up and decay.
 
     Source: I. Loshchilov, F. Hutter, Decoupled weight decay regularization, ICLR 2019.
     """
-    rising = max(round(params.warmup * steps), 1)
+    highest = recipe.scale_learning_rate(params.learning_rate, batch_size, params.batch_size)
     return keras.optimizers.Adam(
-        Triangle(params.learning_rate, rising, steps),
+        Triangle(highest, recipe.count_warmup_steps(params.warmup, steps), steps),
         beta_2=params.beta_2,
         weight_decay=params.weight_decay or None,
     )
@@ -122,7 +130,7 @@ def build_optimizer(params: "Params", steps: int) -> keras.optimizers.Adam:
 def distortion(params: "Params") -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Return the augmentation that `params` describes, as `augmentation.distort`."""
     return lambda images, seed: augmentation.distort(
-        images, seed, params.shift, params.rotation, params.zoom
+        images, seed, params.augmented, params.shift, params.rotation, params.zoom
     )
 
 

@@ -26,7 +26,9 @@ class ShardedModel(keras.Model):
         shards: a power of two that divides the batch size.
         seed: of dropout and augmentation.
         augment: (images float32, seed of two integers) -> images.
-        hardest: share of each batch to learn from, those with the highest loss (under dropout).
+        hardest: least share of each shard to learn from, the images with the highest loss (under
+            dropout).
+        hardest_per_error: learn from so many images for each that is misclassified.
         cluster: the workers that share the work.
     """
 
@@ -37,6 +39,7 @@ class ShardedModel(keras.Model):
         seed: int,
         augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
         hardest: float,
+        hardest_per_error: float,
         cluster: Cluster,
     ) -> None:
         super().__init__()
@@ -45,6 +48,7 @@ class ShardedModel(keras.Model):
         self.seed = seed
         self.augment = augment
         self.hardest = hardest
+        self.hardest_per_error = hardest_per_error
         self.cluster = cluster
         self.own_shards = cluster.block(shards)
         self.means = [keras.metrics.Mean(name) for name in ("loss", "accuracy")]
@@ -67,7 +71,8 @@ class ShardedModel(keras.Model):
             scores = _scores(answers[-1], labels)
             [gradient] = tf.gradients(scores[0], [answers[-1]])
             if self.hardest < 1:
-                chosen = _highest(scores[0], self.hardest)
+                losses, right = scores
+                chosen = _hardest(losses, right, self.hardest, self.hardest_per_error)
                 *answers, gradient = [tf.gather(rows, chosen) for rows in (*answers, gradient)]
             learned = tf.cast(tf.shape(gradient)[0], tf.float32)
             gradients, statistics = backward(self.network, answers, gradient)
@@ -83,18 +88,18 @@ class ShardedModel(keras.Model):
         size = tf.shape(images)[0] * (self.shards // len(self.own_shards))
         return self._report([loss, right], size)
 
-    def test_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Loss and accuracy on a batch of any size."""
-        images, labels = data
+    def test_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Loss and accuracy on a batch of at least an image per shard; a weight is 1, or 0."""
+        images, labels, weights = data
 
         @tf.function(autograph=False, reduce_retracing=True)
-        def shard_sums(images: tf.Tensor, labels: tf.Tensor) -> list[tf.Tensor]:
+        def shard_sums(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> list[tf.Tensor]:
             scores = _scores(forward(self.network, tf.cast(images, tf.float32))[-1], labels)
-            return [*map(tf.reduce_sum, scores)]
+            return [tf.reduce_sum(score * weights) for score in scores]
 
-        parts = list(zip(*_cut(images, labels, parts=self.shards), strict=True))
+        parts = list(zip(*_cut(images, labels, weights, parts=self.shards), strict=True))
         sums = self._sum([shard_sums(*parts[i]) for i in self.own_shards])
-        return self._report(sums, tf.shape(images)[0])
+        return self._report(sums, tf.reduce_sum(weights))
 
     def _sum(self, shards: Sequence[Sequence[tf.Tensor]]) -> list[tf.Tensor]:
         """Sum what this worker's shards gave, and then what all workers' did."""
@@ -121,14 +126,20 @@ def _scores(logits: tf.Tensor, labels: tf.Tensor) -> list[tf.Tensor]:
     return [losses, tf.cast(right, tf.float32)]
 
 
-def _highest(losses: tf.Tensor, share: float) -> tf.Tensor:
-    """Return the places of that share of the losses, at least one, that is the highest.
+def _hardest(losses: tf.Tensor, right: tf.Tensor, least: float, per_error: float) -> tf.Tensor:
+    """Return the places of the highest losses: `per_error` for each image that is misclassified.
+
+    They are at least that share of all, and at least one. So a network that errs everywhere, as
+    all do at first, learns from all images, and one that cannot get below a share of errors, such
+    as that of mislabelled images, does not learn from those alone.
 
     Source: A. Shrivastava et al., Training region-based object detectors with online hard example
-    mining, CVPR 2016.
+    mining, CVPR 2016, where the share is fixed.
     """
-    count = tf.cast(tf.round(share * tf.cast(tf.size(losses), tf.float32)), tf.int32)
-    return tf.math.top_k(losses, tf.maximum(count, 1)).indices
+    size = tf.cast(tf.size(losses), tf.float32)
+    wanted = per_error * (size - tf.reduce_sum(right))
+    count = tf.clip_by_value(tf.round(wanted), tf.maximum(tf.round(least * size), 1), size)
+    return tf.math.top_k(losses, tf.cast(count, tf.int32)).indices
 
 
 def _sum_in_order(parts: Sequence[Sequence[tf.Tensor]]) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from stages.shared import numerics
 from tests import project
-from tests.benchmarks import accuracy, growth, inference, pipeline, throughput
+from tests.benchmarks import accuracy, growth, inference, pipeline, sizes, throughput
 from tests.benchmarks.figures import Figure, table
 
 FAMILIES = {
@@ -21,6 +21,7 @@ FAMILIES = {
     "growth": growth.measure,
     "pipeline": pipeline.measure,
     "accuracy": accuracy.measure,
+    "sizes": sizes.measure,
 }
 
 

@@ -44,7 +44,7 @@ def measure(clone: Clone, runs: int) -> list[Figure]:
             ("test accuracy", epochs, "% right", [percent_right(c) for c in full], right),
         ):
             title = f"{label}, train.epochs = {epoch} / {name} recipe"
-            figures.append(Figure(title, unit, own, theirs, by_mean=True))
+            figures.append(Figure(title, unit, own, theirs, by="means"))
     return figures
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, median
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -14,29 +14,36 @@ class Figure:
         name: what is compared with what.
         unit: of `ours` and `peer`.
         ours, peer: a value a run; the i-th of each were measured in turn.
-        by_mean: the ratio is that of the means, of as many runs as each has, instead of the median
-            of the ratios of the pairs.
+        by: what is given: the median of the "ratios" of the pairs; the ratio of the "means", of as
+            many runs as each has; or the "difference" of the means.
     """
 
     name: str
     unit: str
     ours: Sequence[float]
     peer: Sequence[float]
-    by_mean: bool = False
+    by: Literal["ratios", "means", "difference"] = "ratios"
 
     @property
-    def ratios(self) -> list[float]:
-        if self.by_mean:
+    def compared(self) -> list[float]:
+        """Each of ours against its peer, or against the mean of the peers."""
+        if self.by == "difference":
+            return [own - mean(self.peer) for own in self.ours]
+        if self.by == "means":
             return [own / mean(self.peer) for own in self.ours]
         return [own / peer for own, peer in zip(self.ours, self.peer, strict=True)]
 
+    @property
+    def heading(self) -> str:
+        return "difference" if self.by == "difference" else "ratio"
+
     def summary(self) -> dict[str, float]:
-        """Return the ratio, its lowest and highest, and the middle of ours and of the peer's."""
-        middle = mean if self.by_mean else median
+        """Return the comparison, its lowest and highest, and the middle of ours and the peer's."""
+        middle = median if self.by == "ratios" else mean
         return {
-            "ratio": middle(self.ratios),
-            "low": min(self.ratios),
-            "high": max(self.ratios),
+            self.heading: middle(self.compared),
+            "low": min(self.compared),
+            "high": max(self.compared),
             "ours": middle(self.ours),
             "peer": middle(self.peer),
         }
@@ -48,15 +55,15 @@ class Figure:
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """Return the figures as the rows of a text table, with a header."""
-    header = ["figure", "ratio", "low", "high", "ours", "peer", "unit"]
+    """Return the figures, all compared alike, as the rows of a text table, with a header."""
+    header = ["figure", figures[0].heading, "low", "high", "ours", "peer", "unit"]
     rows = [
         [figure.name, *(_number(value) for value in figure.summary().values()), figure.unit]
         for figure in figures
     ]
     width = max(len(row[0]) for row in [header, *rows])
     return "\n".join(
-        f"{name:<{width}}" + "".join(f"{cell:>9}" for cell in cells) + f"  {unit}"
+        f"{name:<{width}}" + "".join(f"{cell:>11}" for cell in cells) + f"  {unit}"
         for name, *cells, unit in [header, *rows]
     )
 

@@ -3,6 +3,7 @@
 Both train on all 60,000 training digits, our validation digits included.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,64 @@ def test_digits() -> tuple[np.ndarray, np.ndarray]:
     return _read(files, "test_images"), _read(files, "test_labels")
 
 
+def keras_network(shape: tuple[int, ...], classes: int) -> Any:
+    """Return the network of Keras' "Simple MNIST convnet", compiled, for such images and classes.
+
+    Source: https://keras.io/examples/vision/mnist_convnet/
+    """
+    import keras
+    from keras import layers
+
+    model = keras.Sequential(
+        [
+            keras.Input(shape=shape),
+            layers.Conv2D(32, kernel_size=(3, 3), activation="relu"),
+            layers.MaxPooling2D(pool_size=(2, 2)),
+            layers.Conv2D(64, kernel_size=(3, 3), activation="relu"),
+            layers.MaxPooling2D(pool_size=(2, 2)),
+            layers.Flatten(),
+            layers.Dropout(0.5),
+            layers.Dense(classes, activation="softmax"),
+        ]
+    )
+    model.compile(loss="categorical_crossentropy", optimizer="adam", metrics=["accuracy"])
+    return model
+
+
+def keras_by_epoch(seeds: Sequence[int], epochs: Sequence[int]) -> list[list[float]]:
+    """Train Keras' network on our training images, for as many epochs as any of `epochs`.
+
+    Its learning rate does not fall, so a long run is, after fewer epochs, the shorter one.
+
+    Returns:
+        The test accuracy after each of `epochs`, 0 to 1: a list per seed.
+    """
+    import keras
+
+    files = paths("train")
+    images, labels = _read(files, "train_images"), _read(files, "train_labels")
+    test_images, test_labels = test_digits()
+    classes = int(labels.max()) + 1
+    found: list[list[float]] = []
+    for seed in seeds:
+        keras.utils.set_random_seed(seed)
+        model = keras_network(images.shape[1:], classes)
+        found.append([])
+        for epoch, previous in zip(epochs, [0, *epochs], strict=False):
+            model.fit(
+                images.astype("float32") / 255,
+                keras.utils.to_categorical(labels, classes),
+                batch_size=128,
+                epochs=epoch,
+                initial_epoch=previous,
+                verbose=2,
+            )
+            answers = model.predict(test_images.astype("float32") / 255, verbose=0)
+            found[-1].append(float((answers.argmax(axis=1) == test_labels).mean()))
+        keras.backend.clear_session()
+    return found
+
+
 def keras_convnet(seed: int, score: bool = True) -> dict[str, Any]:
     """Run Keras' "Simple MNIST convnet".
 
@@ -39,25 +98,12 @@ def keras_convnet(seed: int, score: bool = True) -> dict[str, Any]:
         `seconds` of fitting and test `accuracy` at the end of every scored epoch.
     """
     import keras
-    from keras import layers
 
     keras.utils.set_random_seed(seed)
     (images, labels), (test_images, test_labels) = training_digits(), test_digits()
     images = images.astype("float32") / 255
     test_images = test_images.astype("float32") / 255
-    model = keras.Sequential(
-        [
-            keras.Input(shape=(28, 28, 1)),
-            layers.Conv2D(32, kernel_size=(3, 3), activation="relu"),
-            layers.MaxPooling2D(pool_size=(2, 2)),
-            layers.Conv2D(64, kernel_size=(3, 3), activation="relu"),
-            layers.MaxPooling2D(pool_size=(2, 2)),
-            layers.Flatten(),
-            layers.Dropout(0.5),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
-    model.compile(loss="categorical_crossentropy", optimizer="adam", metrics=["accuracy"])
+    model = keras_network((28, 28, 1), 10)
 
     def accuracy() -> float:
         predicted = model.predict(test_images, verbose=0).argmax(axis=1)

@@ -8,6 +8,7 @@ from unittest import mock
 from stages import evaluate, train
 from stages.shared import artifacts, numerics
 from stages.shared.params import load
+from stages.training.recipe import fit_batch_size
 from tests import project
 from tests.benchmarks.clocks import Curve, Rate
 
@@ -62,10 +63,14 @@ def fit(score: bool = False) -> dict[str, Any]:
     with mock.patch.object(fitting, "Keeper", Watched):
         train.main(params, **paths("train"))
     [keeper] = keepers
+    digits = len(artifacts.read_array(paths("train")["train_labels"]))
+    batch_size = fit_batch_size(
+        digits, params.batch_size, params.shards, params.min_steps_per_epoch
+    )
     return {
         "seconds": keeper.curve.seconds,
         "accuracy": keeper.curve.accuracy,
-        "images_per_second": keeper.rate.images_per_second(params.batch_size),
+        "images_per_second": keeper.rate.images_per_second(batch_size),
         "flops": flops(keeper.network, params.hardest),
     }
 
