@@ -12,7 +12,7 @@ from tests.project import REPOSITORY, run
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "family", ["throughput", "inference", "growth", "pipeline", "accuracy", "sizes"]
+    "family", ["throughput", "inference", "growth", "pipeline", "accuracy", "sizes", "data-sets"]
 )
 def test_every_benchmark_gives_finite_numbers(family: str, tmp_path: Path) -> None:
     file = tmp_path / "benchmarks.json"

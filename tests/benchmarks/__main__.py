@@ -12,7 +12,7 @@ from typing import Any
 
 from stages.shared import numerics
 from tests import project
-from tests.benchmarks import accuracy, growth, inference, pipeline, sizes, throughput
+from tests.benchmarks import accuracy, data_sets, growth, inference, pipeline, sizes, throughput
 from tests.benchmarks.figures import Figure, table
 
 FAMILIES = {
@@ -22,6 +22,7 @@ FAMILIES = {
     "pipeline": pipeline.measure,
     "accuracy": accuracy.measure,
     "sizes": sizes.measure,
+    "data-sets": data_sets.measure,
 }
 
 
