@@ -408,7 +408,9 @@ def test_a_dead_network_ends_well_with_a_warning(folder: Path) -> None:
     done = run_stage(folder, "train", parameters(train={"learning_rate": 1e-9}))
     assert done.returncode == 0
     [line] = done.stderr.splitlines()
-    assert line.startswith("train: warning: no better than chance: ")
+    assert line.startswith(
+        "train: warning: no better than chance, as far as 300 validation images can tell: "
+    )
     provenance = artifacts.read_json(folder / "artifacts/model/provenance.json")
     assert line == f"train: warning: {provenance['warnings'][0]}"
 

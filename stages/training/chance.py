@@ -39,7 +39,7 @@ def warnings(accuracy: float, labels: np.ndarray) -> list[str]:
     if p < LEVEL:
         return []
     return [
-        f"no better than chance: {correct:,} of {images:,} validation images are right, and always"
-        f" naming the most frequent class would get {frequent:,} (p = {p:.2g}); try a lower"
-        " train.learning_rate, more train.epochs, train.hardest: 1, or more images"
+        f"no better than chance, as far as {images:,} validation images can tell: {correct:,} of"
+        f" them are right, and always naming the most frequent class would get {frequent:,}"
+        f" (p = {p:.2g}); try more train.epochs, another train.learning_rate, or more images"
     ]

@@ -22,12 +22,11 @@ def measure(clone: Clone, runs: int) -> list[Figure]:
         del published["PyTorch"]
     epochs = clone.sections["train"]["epochs"]
     seeds = range(1, min(runs, OUR_SEEDS) + 1)
-    short = least_epochs(clone, epochs, seeds)
+    short, quick = least_epochs(clone, epochs, seeds)
 
-    quick, full = [], []
+    full = []
     others: dict[str, list[Curve]] = {name: [] for name in published}
     for seed in seeds:
-        quick.append(ours(clone, short, seed))
         full.append(ours(clone, epochs, seed))
         if seed <= PEER_SEEDS:
             for name, function in published.items():
@@ -48,12 +47,13 @@ def measure(clone: Clone, runs: int) -> list[Figure]:
     return figures
 
 
-def least_epochs(clone: Clone, most: int, seeds: range) -> int:
-    """Return the least `train.epochs` with which the mean over seeds passes; else `most`."""
-    for epochs in range(1, most):
-        if mean(ours(clone, epochs, seed)["accuracy"][-1] for seed in seeds) > PASS:
-            return epochs
-    return most
+def least_epochs(clone: Clone, most: int, seeds: range) -> tuple[int, list[Curve]]:
+    """Return the least `train.epochs` whose mean over seeds passes, or `most`; and the curves."""
+    for epochs in range(1, most + 1):
+        curves = [ours(clone, epochs, seed) for seed in seeds]
+        if mean(curve["accuracy"][-1] for curve in curves) > PASS:
+            break
+    return epochs, curves
 
 
 def ours(clone: Clone, epochs: int, seed: int) -> Curve:
