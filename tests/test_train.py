@@ -54,7 +54,7 @@ def digits_split(count: int = 300, seed: int = 0) -> Split:
 
 def sharded(net: Any, shards: int, hardest: float = 1.0, per_error: float = 0.0) -> ShardedModel:
     """Return a model that trains `net` without augmentation."""
-    return ShardedModel(net, shards, 1, lambda images, seed: images, hardest, per_error, Cluster())
+    return ShardedModel(net, shards, 1, lambda images, *_: images, hardest, per_error, Cluster())
 
 
 @pytest.fixture
@@ -245,6 +245,16 @@ def test_only_a_share_of_the_images_is_augmented() -> None:
     moved = augmentation.distort(tf.constant(images), tf.constant([1, 2]), 0.3, 2.0, 10.0, 0.1)
     changed = np.abs(np.asarray(moved) - images).max(axis=(1, 2, 3)) > 0.1
     assert changed.mean() == pytest.approx(0.3, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "expected"), [(None, 0.5), (0.1, 0.5), (0.9, 0.5), (0.98, 0.84), (1.0, 1.0)]
+)
+def test_the_fewer_errors_the_more_images_are_augmented(
+    accuracy: float | None, expected: float
+) -> None:
+    curve = [] if accuracy is None else [[0.1, 0.2, 0.1, 0.9], [0.1, accuracy, 0.1, 0.9]]
+    assert recipe.choose_augmented(curve, least=0.5, per_error=8) == pytest.approx(expected)
 
 
 def test_shift_moves_by_at_most_so_many_pixels() -> None:

@@ -8,7 +8,7 @@ import tensorflow as tf
 def distort(
     images: tf.Tensor,
     seed: tf.Tensor,
-    augmented: float,
+    augmented: tf.Tensor,
     shift: float,
     rotation: float,
     zoom: float,

@@ -86,7 +86,7 @@ def fit(
             initial_epoch=finished,
             shuffle=False,
             validation_data=batches.in_order(*validation, params.batch_size),
-            **_progress(keeper),
+            **_progress(keeper, _augmentation(params, keeper)),
         )
         images = steps * batch_size * (len(keeper.state.curve) - finished)
         _print_cost(images, time.perf_counter() - start)
@@ -127,18 +127,30 @@ def build_optimizer(params: "Params", batch_size: int, steps: int) -> keras.opti
     )
 
 
-def distortion(params: "Params") -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+def distortion(params: "Params") -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
     """Return the augmentation that `params` describes, as `augmentation.distort`."""
-    return lambda images, seed: augmentation.distort(
-        images, seed, params.augmented, params.shift, params.rotation, params.zoom
+    return lambda images, seed, augmented: augmentation.distort(
+        images, seed, augmented, params.shift, params.rotation, params.zoom
     )
 
 
-def _progress(keeper: Keeper) -> dict[str, Any]:
+def _augmentation(params: "Params", keeper: Keeper) -> keras.callbacks.Callback:
+    """Return what sets the share of the images to augment as an epoch begins."""
+
+    def choose(epoch: int, logs: object = None) -> None:
+        share = recipe.choose_augmented(
+            keeper.state.curve, params.augmented, params.hardest_per_error
+        )
+        keeper.model.augmented.assign(share)
+
+    return keras.callbacks.LambdaCallback(on_epoch_begin=choose)
+
+
+def _progress(*callbacks: keras.callbacks.Callback) -> dict[str, Any]:
     """A progress bar on a terminal; elsewhere one line an epoch."""
     if sys.stdout.isatty():
-        return {"callbacks": [keeper], "verbose": 1}
-    return {"callbacks": [keeper, Lines()], "verbose": 0}
+        return {"callbacks": [*callbacks], "verbose": 1}
+    return {"callbacks": [*callbacks, Lines()], "verbose": 0}
 
 
 def _print_cost(images: int, seconds: float) -> None:

@@ -1,8 +1,10 @@
-"""What a training run takes from the amount of data: batch size, learning rate, warm-up."""
+"""What a training run takes from the data: batch size, learning rate, warm-up, augmentation."""
 
 import math
+from collections.abc import Sequence
 
 from stages.shared.errors import StageError
+from stages.training.curve import COLUMNS
 
 # With fewer, Adam's averages are still empty when the learning rate is at its highest.
 WARMUP_STEPS = 50
@@ -41,3 +43,20 @@ def scale_learning_rate(learning_rate: float, batch_size: int, nominal: int) -> 
 def count_warmup_steps(share: float, steps: int) -> int:
     """Return that share of all steps, but at least `WARMUP_STEPS`, and at most half of all."""
     return max(min(max(round(share * steps), WARMUP_STEPS), steps // 2), 1)
+
+
+def choose_augmented(curve: Sequence[Sequence[float]], least: float, per_error: float) -> float:
+    """Return the share of the images to augment in the next epoch: the fewer errors, the more.
+
+    What a network still misreads it should see as it is. Half of the images of a data set whose
+    classes are hard to tell apart stay upright; of digits, soon all move.
+
+    Args:
+        curve: of the epochs so far.
+        least: the share of the first epoch, and of those with many errors.
+        per_error: what each percentage point of errors takes away, in percentage points.
+    """
+    if not curve:
+        return least
+    errors = 1 - curve[-1][COLUMNS.index("accuracy")]
+    return max(least, 1 - per_error * errors)

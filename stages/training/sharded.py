@@ -25,7 +25,8 @@ class ShardedModel(keras.Model):
         network: ends with a softmax.
         shards: a power of two that divides the batch size.
         seed: of dropout and augmentation.
-        augment: (images float32, seed of two integers) -> images.
+        augment: (images float32, seed of two integers, share of them to change) -> images; the
+            share is the variable `augmented`.
         hardest: least share of each shard to learn from, the images with the highest loss (under
             dropout).
         hardest_per_error: learn from so many images for each that is misclassified.
@@ -37,7 +38,7 @@ class ShardedModel(keras.Model):
         network: keras.Sequential,
         shards: int,
         seed: int,
-        augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+        augment: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
         hardest: float,
         hardest_per_error: float,
         cluster: Cluster,
@@ -47,6 +48,7 @@ class ShardedModel(keras.Model):
         self.shards = shards
         self.seed = seed
         self.augment = augment
+        self.augmented = keras.Variable(1.0, trainable=False, name="augmented")
         self.hardest = hardest
         self.hardest_per_error = hardest_per_error
         self.cluster = cluster
@@ -66,7 +68,7 @@ class ShardedModel(keras.Model):
 
         @tf.function(autograph=False, reduce_retracing=True)
         def shard_sums(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> list[tf.Tensor]:
-            images = self.augment(tf.cast(images, tf.float32), seed)
+            images = self.augment(tf.cast(images, tf.float32), seed, self.augmented.value)
             answers = forward(self.network, images, seed)
             scores = _scores(answers[-1], labels)
             [gradient] = tf.gradients(scores[0], [answers[-1]])
