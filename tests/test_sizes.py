@@ -76,7 +76,7 @@ def test_no_remainder_of_the_validation_images_leaves_a_shard_empty(
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60)
 @given(
     images=st.integers(1, 80),
     validation=st.integers(1, 80),
