@@ -8,6 +8,7 @@ from statistics import mean
 from typing import Any
 
 import matplotlib.figure
+from matplotlib.ticker import EngFormatter
 
 from stages import evaluate, train
 from stages.reporting.figures import png, style
@@ -111,6 +112,9 @@ def draw(grid: Mapping[int, Mapping[int, Figure]], path: Path) -> None:
                     [*by_images], accuracies, marker, color=LIGHT[colour], label=label, ls="-"
                 )
             panel.set_xscale("log")
+            panel.set_xticks([*by_images])
+            panel.minorticks_off()
+            panel.xaxis.set_major_formatter(EngFormatter(sep=""))  # 500, 1k, 55k
             panel.set(title=count_epochs(epochs), xlabel="training images", ylim=(0, 102))
         panels[0].set_ylabel("test images right, %")
         panels[-1].legend(loc="lower right")
