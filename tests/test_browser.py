@@ -151,7 +151,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.repro()
     project.commit("first run")
     commands = re.findall(
-        r"^    (.*javascript_bundle.*)$", (REPOSITORY / "README.md").read_text(), re.M
+        r"^    (.*javascript_bundle.*)$",
+        (REPOSITORY / "stages/reporting/README.md").read_text(),
+        re.M,
     )
     assert len(commands) == 1
     words = commands[0].replace("python", shlex.quote(sys.executable))

@@ -121,7 +121,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def test_the_manifest_in_the_readme_is_one_that_kubernetes_takes() -> None:
-    text = (REPOSITORY / "README.md").read_text()
+    text = (REPOSITORY / "stages/training/README.md").read_text()
     [manifest] = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     service, job = YAML(typ="safe").load_all(manifest)
     for document in (service, job):

@@ -345,8 +345,9 @@ def test_a_stage_by_hand_survives_one_flipped_byte_in_any_input(
 
 
 def readme_check() -> str:
-    """Return the line of README that checks every cached object against its name."""
-    (line,) = re.findall(r"^    (.*md5sum.*)$", (REPOSITORY / "README.md").read_text(), re.M)
+    """Return the line of stages/README.md that checks every cached object against its name."""
+    text = (REPOSITORY / "stages/README.md").read_text()
+    (line,) = re.findall(r"^    (.*md5sum.*)$", text, re.M)
     return str(line)
 
 

@@ -58,7 +58,7 @@ def join(clone: Clone, remote: S3 | SSH, port: int | None = None, wrong: bool = 
     settings = remote.settings(port or remote.port) | (remote.wrong if wrong else remote.right)
     path = clone.folder / ".dvc/config.local"
     if not path.exists():
-        readme = (REPOSITORY / "README.md").read_text()
+        readme = (REPOSITORY / "stages/README.md").read_text()
         for line in re.findall(r"^    dvc (remote .*?)  ", readme, re.MULTILINE):
             words = [settings["url"] if "://" in word else word for word in line.split()]
             clone.dvc(*words[:2], "--local", *words[2:])
