@@ -4,6 +4,7 @@ The network is the real one, the digits are few: emulation is some forty times s
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,13 +13,22 @@ from tests.project import REPOSITORY, Project, emulating, read_yaml
 pytestmark = pytest.mark.system
 
 REAL = read_yaml(REPOSITORY / "params.yaml")["train"]
-TRAIN = REAL | {"epochs": 2, "batch_size": 128, "dropout": 0.2, "learning_rate": 0.004}
+SHORT = {"epochs": 2, "batch_size": 128, "min_steps_per_epoch": 4, "hardest_per_error": 0.5}
+TRAIN = REAL | SHORT | {"dropout": 0.2, "learning_rate": 0.004}
 NORMALISED = TRAIN | {"epochs": 1, "batch_normalisation": True, "hardest": 1.0}
+FEW: dict[str, dict[str, Any]] = {
+    "prepare": {"limit": 128},
+    "evaluate": {
+        "changes": {"shift": [2], "rotation": [20], "noise": [80], "blur": [4]},
+        "changed_images": 20,
+    },
+}
 
 
 @pytest.fixture(scope="module")
 def native(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(tmp_path_factory.mktemp("native") / "project", train=request.param)
+    folder = tmp_path_factory.mktemp("native") / "project"
+    project = Project(folder, train=request.param, **FEW)
     project.repro()
     return project
 
@@ -29,7 +39,7 @@ def native(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     indirect=["native"],
 )
 def test_an_emulated_cpu_gives_the_same_lock(native: Project, tmp_path: Path, cpu: str) -> None:
-    project = Project(tmp_path / "project", train=native.sections["train"])
+    project = Project(tmp_path / "project", train=native.sections["train"], **FEW)
     assert project.repro(PATH=emulating(cpu, tmp_path)) == [
         "prepare",
         "train",
