@@ -1,6 +1,29 @@
 """What holds for every test: none is timed, since the machines that run them are shared."""
 
+import os
+from random import Random
+
+import pytest
 from hypothesis import settings
 
-settings.register_profile("untimed", deadline=None)
+from tests.project import Project
+
+settings.register_profile("untimed", deadline=None, print_blob=True)
 settings.load_profile("untimed")
+
+
+@pytest.fixture
+def dice(request: pytest.FixtureRequest) -> Random:
+    """Random choices that the test's name and SEED of the environment determine."""
+    seed = f"{os.environ.get('SEED', '1')} {request.node.nodeid}"
+    print(f"random choices of SEED={seed}")
+    return Random(seed)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A small project that has run once and is committed, to look at or to copy."""
+    project = Project(tmp_path_factory.mktemp("finished") / "project")
+    assert project.repro() == ["prepare", "train", "evaluate", "report"]
+    project.commit("first run")
+    return project

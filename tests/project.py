@@ -1,5 +1,6 @@
 """The project in a folder of its own, with small digits and small parameters, for real runs."""
 
+import copy
 import json
 import os
 import shlex
@@ -7,13 +8,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ruamel.yaml import YAML
 
 from tests import digits
 
 REPOSITORY = Path(__file__).parents[1]
+# As the nightly workflow has it: THOROUGH=1 runs every case and every example of the long tests.
+THOROUGH = bool(os.environ.get("THOROUGH"))
 SMALL: dict[str, dict[str, Any]] = {
     "prepare": {"validation": 64, "sources": ["artifacts/raw"]},
     "train": {
@@ -124,6 +127,14 @@ class Clone:
         self.write_params()
         self.git("init", "-q")
         self.commit("start")
+
+    def copy(self, folder: Path) -> Self:
+        """Return a copy in another folder, with all that it has computed."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        other = copy.copy(self)
+        other.folder, other.sections = folder, copy.deepcopy(self.sections)
+        other.environment = {"DVC_SITE_CACHE_DIR": str(folder.parent / f"{folder.name}-site")}
+        return other
 
     def write_params(self) -> None:
         with (self.folder / "params.yaml").open("w") as file:

@@ -145,11 +145,9 @@ DRAWN = """(async () => {
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A small project that has run, with what README says makes the plots work offline."""
-    project = Project(tmp_path_factory.mktemp("plots") / "project")
-    project.repro()
-    project.commit("first run")
+    project = finished.copy(tmp_path_factory.mktemp("plots") / "project")
     commands = re.findall(
         r"^    (.*javascript_bundle.*)$",
         (REPOSITORY / "stages/reporting/README.md").read_text(),

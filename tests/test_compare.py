@@ -103,11 +103,9 @@ def test_predictions_that_are_none_are_refused(text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose committed run, tag, experiment and workspace hold different predictions."""
-    project = Project(tmp_path_factory.mktemp("compare") / "project")
-    project.repro()
-    project.commit("first run")
+    project = finished.copy(tmp_path_factory.mktemp("compare") / "project")
     project.git("tag", "first")
     project.dvc("exp", "run", "-n", "longer", "-S", "train.epochs=4")
     return project

@@ -10,13 +10,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import digits
-from tests.project import REPOSITORY, Project, check, command, read_yaml, run, variables
+from tests.project import REPOSITORY, THOROUGH, Project, check, command, read_yaml, run, variables
 
 pytestmark = pytest.mark.slow
 
@@ -28,10 +29,8 @@ ORDINARY = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid()
 class Finished(Project):
     """A small project that has run once, undisturbed."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.repro()
-        self.commit("first run")
+    def __init__(self, finished: Project, folder: Path) -> None:
+        vars(self).update(vars(finished.copy(folder)))
         self.expected = self.outputs(), self.lock
 
     def run(self, *words: str, before: tuple[str, ...] = (), **environment: str) -> Any:
@@ -59,8 +58,8 @@ class Finished(Project):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    return Finished(tmp_path_factory.mktemp("faults") / "project")
+def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return Finished(finished, tmp_path_factory.mktemp("faults") / "project")
 
 
 def assert_refused(done: Any, *words: str) -> None:
@@ -132,8 +131,13 @@ def test_a_full_temporary_folder_of_the_system_stops_no_training(project: Finish
     project.assert_repaired()
 
 
-@pytest.mark.parametrize("full", [".dvc/cache", ".dvc/tmp", "site"])
-@pytest.mark.parametrize("kilobytes", [0, 40, 400])
+FULL = [(".dvc/cache", 400), (".dvc/tmp", 0), ("site", 40)]
+
+
+@pytest.mark.parametrize(
+    ("full", "kilobytes"),
+    product([".dvc/cache", ".dvc/tmp", "site"], [0, 40, 400]) if THOROUGH else FULL,
+)
 def test_a_disk_that_is_full_for_dvc_itself_costs_nothing(
     tmp_path: Path, project: Finished, full: str, kilobytes: int
 ) -> None:

@@ -23,7 +23,7 @@ from stages.shared import network, numerics, params
 from stages.shared.errors import StageError
 from stages.training import export
 from tests import digits
-from tests.project import REPOSITORY, read_yaml
+from tests.project import REPOSITORY, THOROUGH, read_yaml
 
 pytestmark = pytest.mark.slow
 
@@ -32,9 +32,10 @@ GROWTH = 2**29  # bytes
 
 
 def inputs(count: int) -> settings:
+    """Return Hypothesis' settings for so many inputs, a tenth of them unless THOROUGH."""
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
     return settings(
-        max_examples=count,
+        max_examples=count if THOROUGH else count // 10,
         deadline=60_000,
         derandomize=True,  # the same inputs each time, so that a failure can be seen again
         database=None,

@@ -134,13 +134,11 @@ def test_an_array_of_objects_is_seen() -> None:
 
 
 @pytest.mark.slow
-def test_no_output_holds_a_pickle(tmp_path: Path) -> None:
-    project = Project(tmp_path / "project")
-    project.repro()
+def test_no_output_holds_a_pickle(finished: Project) -> None:
     outputs = [
         path
         for folder in ("artifacts", "metrics")
-        for path in (project.folder / folder).rglob("*")
+        for path in (finished.folder / folder).rglob("*")
         if path.is_file() and "raw" not in path.parts
     ]
     declared = read_yaml(REPOSITORY / "dvc.yaml")["stages"].values()

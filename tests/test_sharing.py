@@ -30,12 +30,10 @@ class Copy(Clone):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A small project that has run; DVC finds none of the user's keys and settings."""
     folder = tmp_path_factory.mktemp("sharing")
-    project = Project(folder / "project")
-    project.repro()
-    project.commit("first run")
+    project = finished.copy(folder / "project")
     project.environment |= {"HOME": str(folder), "SSH_AUTH_SOCK": ""}
     return project
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stages.shared import numerics
 from stages.shared.errors import StageError
 from stages.train import Split
-from tests.project import parameters
+from tests.project import THOROUGH, parameters
 
 keras = numerics.keras()
 
@@ -76,7 +76,7 @@ def test_no_remainder_of_the_validation_images_leaves_a_shard_empty(
 
 
 @pytest.mark.slow
-@settings(max_examples=60)
+@settings(max_examples=60 if THOROUGH else 12)
 @given(
     images=st.integers(1, 80),
     validation=st.integers(1, 80),
