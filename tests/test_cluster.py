@@ -16,8 +16,8 @@ import kubernetes_validate
 import pytest
 from ruamel.yaml import YAML
 
-from stages.training import workers
-from stages.training.workers import Workers
+from stages.train import workers
+from stages.train.workers import Workers
 from tests.network import Line
 from tests.project import REPOSITORY, Project, check, emulating, run, variables
 
@@ -218,7 +218,7 @@ def test_a_worker_with_something_else_is_named_on_all(tmp_path: Path, what: str)
     elif what == "data":
         other.set("prepare", "seed", 2)
     else:
-        code = other.folder / "stages/training/curve.py"
+        code = other.folder / "stages/train/curve.py"
         code.write_text(code.read_text() + "# another\n")
     team.start_all()
     assert all(team.ended(BOUND))

@@ -16,12 +16,15 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from stages import evaluate, prepare, report, train
-from stages.preparing import idx
-from stages.reporting import gallery, page
+from stages.evaluate import __main__ as evaluate
+from stages.prepare import __main__ as prepare
+from stages.prepare import idx
+from stages.report import __main__ as report
+from stages.report import gallery, page
 from stages.shared import network, numerics, params
 from stages.shared.errors import StageError
-from stages.training import export
+from stages.train import __main__ as train
+from stages.train import export
 from tests import digits
 from tests.project import REPOSITORY, read_yaml
 

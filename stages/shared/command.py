@@ -23,7 +23,7 @@ def run(main: Callable[..., None], model: type[params.Section]) -> None:
     name (`train_images` is `--train-images`). The parameters are the section of params.yaml named
     like the stage, checked before any work is done.
     """
-    stage = Path(inspect.getfile(main)).stem
+    stage = Path(inspect.getfile(main)).parent.name
     purpose = main.__globals__["__doc__"].splitlines()[0]
     parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}", description=purpose)
     for name, argument in inspect.signature(main).parameters.items():
