@@ -1,6 +1,5 @@
 """Put network, data, optimizer and backups together, and train."""
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import psutil
 import tensorflow as tf
 
 from stages.train import augmentation, backup, batches, network, recipe
@@ -153,9 +153,8 @@ def _progress(*callbacks: keras.callbacks.Callback) -> dict[str, Any]:
 
 
 def _print_cost(images: int, seconds: float) -> None:
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    memory = psutil.Process().memory_info().rss
     print(
         f"train: {images / seconds:,.0f} images/s over {seconds:.1f} s, "
-        f"peak memory {peak / 1e6:,.0f} MB with the mapped data"
+        f"memory {memory / 1e6:,.0f} MB with the mapped data"
     )
