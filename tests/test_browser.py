@@ -150,7 +150,7 @@ def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Proj
     project = finished.copy(tmp_path_factory.mktemp("plots") / "project")
     commands = re.findall(
         r"^    (.*javascript_bundle.*)$",
-        (REPOSITORY / "stages/reporting/README.md").read_text(),
+        (REPOSITORY / "stages/report/README.md").read_text(),
         re.M,
     )
     assert len(commands) == 1

@@ -16,8 +16,8 @@ import kubernetes_validate
 import pytest
 from ruamel.yaml import YAML
 
-from stages.training import workers
-from stages.training.workers import Workers
+from stages.train import workers
+from stages.train.workers import Workers
 from tests.network import Line
 from tests.project import REPOSITORY, THOROUGH, Project, check, emulating, run, variables
 
@@ -121,7 +121,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def test_the_manifest_in_the_readme_is_one_that_kubernetes_takes() -> None:
-    text = (REPOSITORY / "stages/training/README.md").read_text()
+    text = (REPOSITORY / "stages/train/README.md").read_text()
     [manifest] = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     service, job = YAML(typ="safe").load_all(manifest)
     for document in (service, job):
@@ -218,7 +218,7 @@ def test_a_worker_with_something_else_is_named_on_all(tmp_path: Path, what: str)
     elif what == "data":
         other.set("prepare", "seed", 2)
     else:
-        code = other.folder / "stages/training/curve.py"
+        code = other.folder / "stages/train/curve.py"
         code.write_text(code.read_text() + "# another\n")
     team.start_all()
     assert all(team.ended(BOUND))

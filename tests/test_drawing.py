@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.preparing import idx
-from stages.reporting import drawing
+from stages.prepare import idx
+from stages.report import drawing
 from stages.shared import network, numerics
 from stages.views import handwriting, predict
 from tests import digits

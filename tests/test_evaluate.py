@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages import evaluate
-from stages.evaluating import changes, scoring
+from stages.evaluate import __main__ as evaluate
+from stages.evaluate import changes, scoring
 from stages.shared import artifacts, numerics
 from stages.shared.errors import StageError
 from tests import digits

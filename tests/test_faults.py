@@ -1,6 +1,5 @@
 """What goes wrong around a run is repaired, or refused in one line; never a wrong number."""
 
-import fcntl
 import json
 import os
 import re
@@ -15,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock, Timeout
 
+from stages.shared.command import LOCK
 from tests import digits
 from tests.project import REPOSITORY, THOROUGH, Project, check, command, read_yaml, run, variables
 
@@ -248,15 +249,10 @@ def test_a_network_beyond_the_memory_is_refused(
 
 def is_free(folder: Path) -> bool:
     """Whether no stage runs in the folder."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    else:
+    lock = FileLock(folder / LOCK, blocking=False)
+    with suppress(Timeout), lock:
         return True
-    finally:
-        os.close(handle)
+    return False
 
 
 @contextmanager

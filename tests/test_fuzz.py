@@ -4,7 +4,7 @@ import faulthandler
 import gzip
 import io
 import json
-import resource
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,12 +16,15 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from stages import evaluate, prepare, report, train
-from stages.preparing import idx
-from stages.reporting import gallery, page
+from stages.evaluate import __main__ as evaluate
+from stages.prepare import __main__ as prepare
+from stages.prepare import idx
+from stages.report import __main__ as report
+from stages.report import gallery, page
 from stages.shared import network, numerics, params
 from stages.shared.errors import StageError
-from stages.training import export
+from stages.train import __main__ as train
+from stages.train import export
 from tests import digits
 from tests.project import REPOSITORY, THOROUGH, read_yaml
 
@@ -54,7 +57,9 @@ def bounded() -> Iterator[None]:
 
 
 def peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Return the most memory that this process has taken, in bytes; Linux counts it in KiB."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[1]) * 1024
 
 
 @pytest.fixture(scope="module")
@@ -194,23 +199,12 @@ def test_a_parameter_of_any_value_is_read_or_refused(
     load(path, stage, json.dumps({stage: SECTIONS[stage] | {key: value}}).encode())
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "report: " + "[" * 200_000,
-        "report:\n  a: &a [x]\n" + "".join(f"  a: &a [{'*a, ' * 9}]\n" for _ in range(20)),
-        "report: &a {dpi: *a}",
-    ],
-    ids=["deep", "aliases of aliases", "within itself"],
-)
-def test_parameters_that_would_grow_without_bound_are_refused(path: Path, text: str) -> None:
-    with pytest.raises(StageError, match=r"nests more than|has the alias"):
-        load_or_raise(path, text)
-
-
-def load_or_raise(path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["report: " + "[" * 5000, "report: &a {dpi: *a}"])
+def test_parameters_without_an_end_are_refused(path: Path, text: str) -> None:
     path.write_text(text)
-    params.load(path, "report", report.Params)
+    with pytest.raises(StageError, match=r"is not valid YAML") as error:
+        params.load(path, "report", report.Params)
+    assert "\n" not in str(error.value)
 
 
 # --- the model ------------------------------------------------------------------------------

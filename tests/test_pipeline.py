@@ -5,12 +5,16 @@ import json
 import re
 import shlex
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stages import evaluate, prepare, report, train
+from stages.evaluate import __main__ as evaluate
+from stages.prepare import __main__ as prepare
+from stages.report import __main__ as report
+from stages.train import __main__ as train
 from tests.project import REPOSITORY, Project, check, read_yaml, run
 
 STAGES = {"prepare": prepare, "train": train, "evaluate": evaluate, "report": report}
@@ -25,23 +29,38 @@ def outs(stage: str) -> set[str]:
     return {item if isinstance(item, str) else next(iter(item)) for item in items}
 
 
+def imports(file: Path) -> set[Path]:
+    """The project's own modules that `file` names in an import, those for types alone too."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stages"):
+            names = [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
+            found |= {REPOSITORY / f"{name.replace('.', '/')}.py" for name in names}
+    return {path for path in found if path.is_file()}
+
+
 def imported_files(file: Path) -> set[str]:
     """The project's own files that `file` imports, directly or not, and itself."""
     found, waiting = set(), {file}
     while waiting:
         found.add(current := waiting.pop())
-        for node in ast.walk(ast.parse(current.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stages"):
-                names = [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
-                paths = {REPOSITORY / f"{name.replace('.', '/')}.py" for name in names}
-                waiting |= {path for path in paths if path.is_file()} - found
+        waiting |= imports(current) - found
     return {str(path.relative_to(REPOSITORY)) for path in found}
 
 
-def test_every_stage_is_a_file_and_a_section() -> None:
-    files = {path.stem for path in (REPOSITORY / "stages").glob("*.py")} - {"__init__"}
-    assert set(PIPELINE["stages"]) == files == set(STAGES)
-    assert set(read_yaml(REPOSITORY / "params.yaml")) == files
+def test_imports_have_no_circle_and_no_stage_imports_another() -> None:
+    graph = {file: imports(file) for file in (REPOSITORY / "stages").rglob("*.py")}
+    TopologicalSorter(graph).prepare()  # raises CycleError
+    for file, imported in graph.items():
+        rooms = {path.parent.name for path in imported} - {"shared"}
+        if file.parent.name != "views":
+            assert rooms <= {file.parent.name}, file
+
+
+def test_every_stage_is_a_folder_and_a_section() -> None:
+    folders = {path.parent.name for path in (REPOSITORY / "stages").glob("*/__main__.py")}
+    assert set(PIPELINE["stages"]) == folders == set(STAGES)
+    assert set(read_yaml(REPOSITORY / "params.yaml")) == folders
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -62,7 +81,7 @@ def test_every_path_of_a_command_is_declared(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_file_a_stage_imports_is_a_dependency(stage: str) -> None:
-    needed = imported_files(REPOSITORY / f"stages/{stage}.py") | {"stages/__init__.py"}
+    needed = imported_files(REPOSITORY / f"stages/{stage}/__main__.py") | {"stages/__init__.py"}
     deps = [Path(dep) for dep in PIPELINE["stages"][stage]["deps"]]
     missing = {file for file in needed if not any(Path(file).is_relative_to(dep) for dep in deps)}
     assert not missing
@@ -74,7 +93,7 @@ def test_every_file_a_stage_imports_is_a_dependency(stage: str) -> None:
 def test_no_stage_imports_another() -> None:
     for stage in STAGES:
         others = {f"stages/{other}.py" for other in STAGES} - {f"stages/{stage}.py"}
-        assert not imported_files(REPOSITORY / f"stages/{stage}.py") & others
+        assert not imported_files(REPOSITORY / f"stages/{stage}/__main__.py") & others
     for file in (REPOSITORY / "stages/shared").glob("*.py"):
         own = imported_files(file)
         assert all(name.startswith("stages/shared/") for name in own), file
@@ -181,7 +200,7 @@ def test_an_edited_source_file_makes_just_its_stages_stale(project: Project) -> 
 
 
 def test_a_comment_in_the_code_reruns_its_stage_and_nothing_after(project: Project) -> None:
-    file = project.folder / "stages/training/curve.py"
+    file = project.folder / "stages/train/curve.py"
     text = file.read_text()
     file.write_text(text + "# a comment\n")
     assert project.repro() == ["train"], "the same outputs leave the later stages alone"

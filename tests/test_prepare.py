@@ -26,8 +26,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from stages import prepare
-from stages.preparing import idx, sources
+from stages.prepare import __main__ as prepare
+from stages.prepare import idx, sources, splits
 from stages.shared import params
 from stages.shared.errors import StageError
 from tests import digits
@@ -296,7 +296,7 @@ def test_sizes_the_data_cannot_give_are_refused_by_parameter(
 def test_every_class_must_be_in_both_parts(changes: dict[str, Any], message: str) -> None:
     usual = prepare.Params.model_validate_json(json.dumps(parameters()))
     with pytest.raises(StageError, match=message):
-        prepare.choose(LABELS, usual.model_copy(update=changes))
+        splits.choose(LABELS, usual.model_copy(update=changes))
 
 
 @pytest.mark.parametrize(
@@ -821,7 +821,7 @@ def test_the_split_is_disjoint_exact_and_in_order(
 ) -> None:
     validation = data.draw(st.integers(1, len(labels) - 1))
     limit = data.draw(st.none() | st.integers(1, len(labels) - validation))
-    train, held_out = prepare.split(labels, validation, limit, seed)
+    train, held_out = splits.split(labels, validation, limit, seed)
     assert len(held_out) == validation
     assert len(train) == (limit or len(labels) - validation)
     assert not set(train) & set(held_out)
@@ -833,25 +833,25 @@ def test_each_label_gets_its_share_within_one_example(
     labels: np.ndarray, data: st.DataObject
 ) -> None:
     total = data.draw(st.integers(1, len(labels)))
-    drawn = labels[prepare.draw(labels, total, np.random.default_rng(0))]
+    drawn = labels[splits.draw(labels, total, np.random.default_rng(0))]
     share = np.bincount(labels, minlength=10) * (total / len(labels))
     assert np.all(np.abs(np.bincount(drawn, minlength=10) - share) < 1)
 
 
 def test_shares_go_to_the_largest_remainders_then_to_the_lower_label() -> None:
-    assert prepare.apportion(np.array([5, 3, 2]), 5).tolist() == [3, 1, 1]
-    assert prepare.apportion(np.array([1, 1, 1, 1]), 2).tolist() == [1, 1, 0, 0]
+    assert splits.apportion(np.array([5, 3, 2]), 5).tolist() == [3, 1, 1]
+    assert splits.apportion(np.array([1, 1, 1, 1]), 2).tolist() == [1, 1, 0, 0]
 
 
 def test_the_split_is_a_function_of_the_seed() -> None:
-    first, again, other = (prepare.split(LABELS, 100, 50, seed) for seed in (1, 1, 2))
+    first, again, other = (splits.split(LABELS, 100, 50, seed) for seed in (1, 1, 2))
     assert all(map(np.array_equal, first, again))
     assert not np.array_equal(first[1], other[1])
 
 
 def test_limit_leaves_the_validation_images_alone() -> None:
     assert np.array_equal(
-        prepare.split(LABELS, 100, 50, 1)[1], prepare.split(LABELS, 100, None, 1)[1]
+        splits.split(LABELS, 100, 50, 1)[1], splits.split(LABELS, 100, None, 1)[1]
     )
 
 

@@ -20,9 +20,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from stages import report
-from stages.reporting import confusion, drawing, figures, gallery, mosaic, palette, pictures
-from stages.reporting import page as html
+from stages.report import __main__ as report
+from stages.report import confusion, drawing, figures, gallery, mosaic, palette, pictures
+from stages.report import page as html
 from stages.shared import artifacts, network
 from tests.project import REPOSITORY
 
@@ -405,7 +405,7 @@ def test_a_report_on_ten_thousand_images_is_small(tmp_path: Path) -> None:
 
 
 def test_report_imports_neither_tensorflow_nor_pyplot() -> None:
-    code = "import sys, stages.report; print(*sys.modules)"
+    code = "import sys, stages.report.__main__; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
@@ -443,7 +443,7 @@ def test_bad_input_is_one_line(
         (tmp_path / name).write_text(content)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["report", *options()])
-    monkeypatch.delitem(sys.modules, "stages.report")
+    monkeypatch.delitem(sys.modules, "stages.report.__main__")  # or runpy warns
     with pytest.raises(SystemExit) as exit:
         runpy.run_module("stages.report", run_name="__main__")
     assert complaint in str(exit.value)
@@ -499,7 +499,7 @@ def test_digits_are_drawn_pixel_by_pixel() -> None:
     drawn = pictures.ink(image, "a board")
     np.testing.assert_array_equal(pixels(drawn)[..., 3], image)
     assert 'width="60" height="84"' in drawn
-    assert "image-rendering: pixelated" in (REPOSITORY / "stages/reporting/page.html").read_text()
+    assert "image-rendering: pixelated" in (REPOSITORY / "stages/report/page.html").read_text()
 
 
 def test_weights_are_blue_above_zero_and_orange_below() -> None:
@@ -618,7 +618,7 @@ def test_mistakes_are_drawn_pixel_by_pixel() -> None:
 
 
 def test_page_and_figures_share_a_palette(page: Outline) -> None:
-    style = (REPOSITORY / "stages/reporting/style.mplstyle").read_text()
+    style = (REPOSITORY / "stages/report/style.mplstyle").read_text()
     light = {colour.removeprefix("#") for colour in palette.LIGHT.values()}
     assert set(re.findall(r"\b[0-9a-f]{6}\b", style)) <= light
     assert set(palette.LIGHT) == set(palette.DARK)

@@ -18,8 +18,8 @@ import h5py
 import numpy as np
 import pytest
 
-from stages import evaluate
-from stages.preparing import sources
+from stages.evaluate import __main__ as evaluate
+from stages.prepare import sources
 from stages.shared import network, numerics
 from stages.shared.errors import StageError
 from tests import digits

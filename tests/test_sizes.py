@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 
 from stages.shared import numerics
 from stages.shared.errors import StageError
-from stages.train import Split
+from stages.train.params import Params
+from stages.train.splits import Split
 from tests.project import THOROUGH, parameters
 
 keras = numerics.keras()
 
 import tensorflow as tf  # noqa: E402
 
-from stages.train import Params  # noqa: E402
-from stages.training import batches, fitting  # noqa: E402
-from stages.training.cluster import Cluster  # noqa: E402
-from stages.training.workers import Workers  # noqa: E402
+from stages.train import batches, fitting  # noqa: E402
+from stages.train.cluster import Cluster  # noqa: E402
+from stages.train.workers import Workers  # noqa: E402
 
 TINY = {"filters": [[2]], "kernel_sizes": [3], "dense_units": [4], "epochs": 2}
 

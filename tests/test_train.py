@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 
 from stages.shared import artifacts, numerics
 from stages.shared.errors import StageError
-from stages.train import Params, Split, promise, summarise
-from stages.training import backup
-from stages.training.curve import best_epoch, is_over
+from stages.train import backup
+from stages.train.__main__ import promise, summarise
+from stages.train.curve import best_epoch, is_over
+from stages.train.params import Params
+from stages.train.splits import Split
 from tests import digits
 from tests.project import REPOSITORY, command, parameters, prepare_folder, run, run_stage
 
@@ -28,9 +30,9 @@ keras = numerics.keras()
 
 import tensorflow as tf  # noqa: E402
 
-from stages.training import augmentation, batches, chance, fitting, network, recipe  # noqa: E402
-from stages.training.cluster import Cluster  # noqa: E402
-from stages.training.sharded import ShardedModel  # noqa: E402
+from stages.train import augmentation, batches, chance, fitting, network, recipe  # noqa: E402
+from stages.train.cluster import Cluster  # noqa: E402
+from stages.train.sharded import ShardedModel  # noqa: E402
 
 OUTPUTS = ("model.keras", "curve.csv", "provenance.json")
 NORMALISATION = {"mean": 40.0, "standard_deviation": 50.0}

@@ -10,8 +10,8 @@ import pytest
 
 from stages.shared import numerics
 from stages.shared.errors import StageError
-from stages.training import workers
-from stages.training.workers import ALONE, AbsentError, Statement, Workers
+from stages.train import workers
+from stages.train.workers import ALONE, AbsentError, Statement, Workers
 
 numerics.keras()  # the Slurm resolver is TensorFlow's
 

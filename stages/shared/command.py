@@ -1,17 +1,20 @@
 """Run a stage's `main` as a command: paths from the command line, knobs from params.yaml."""
 
 import argparse
-import atexit
-import fcntl
 import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from stages.shared import params
 from stages.shared.errors import StageError
+
+LOCK = ".stage.lock"
 
 
 def run(main: Callable[..., None], model: type[params.Section]) -> None:
@@ -23,7 +26,7 @@ def run(main: Callable[..., None], model: type[params.Section]) -> None:
     name (`train_images` is `--train-images`). The parameters are the section of params.yaml named
     like the stage, checked before any work is done.
     """
-    stage = Path(inspect.getfile(main)).stem
+    stage = Path(inspect.getfile(main)).parent.name
     purpose = main.__globals__["__doc__"].splitlines()[0]
     parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}", description=purpose)
     for name, argument in inspect.signature(main).parameters.items():
@@ -32,8 +35,8 @@ def run(main: Callable[..., None], model: type[params.Section]) -> None:
     paths = vars(parser.parse_args())
     signal.signal(signal.SIGTERM, _stop)
     try:
-        _require_alone()
-        main(params.load(Path("params.yaml"), stage, model), **paths)
+        with _only_stage():
+            main(params.load(Path("params.yaml"), stage, model), **paths)
     except (StageError, OSError) as error:
         sys.exit(f"{stage}: {error}{_way_back()}")
     except MemoryError as error:
@@ -41,8 +44,7 @@ def run(main: Callable[..., None], model: type[params.Section]) -> None:
     except KeyboardInterrupt:
         print(f"{stage}: interrupted; run again to go on", file=sys.stderr)
         sys.exit(130)
-    # All is written. Taking TensorFlow apart would take another second; its temporary files go.
-    atexit._run_exitfuncs()
+    # All is written. Taking TensorFlow apart would take another second.
     sys.stdout.flush()
     os._exit(0)
 
@@ -52,22 +54,26 @@ def _stop(*_: object) -> None:
     sys.exit(128 + signal.SIGTERM)
 
 
-def _require_alone() -> None:
-    """Lock this folder until the process ends, however it ends; a second stage would mix files.
+@contextmanager
+def _only_stage() -> Iterator[None]:
+    """Lock this folder while a stage runs, however it ends; a second one would mix files.
 
     Raises:
         StageError: another stage is running here.
     """
-    folder = os.open(".", os.O_RDONLY)
+    lock = FileLock(LOCK, blocking=False)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with suppress(NotImplementedError):  # a file system without locks
+            lock.acquire()
+    except Timeout:
         raise StageError(
             "another stage is running in this folder (see: pgrep -af stages); let it finish, or"
             " stop it, and run again"
         ) from None
-    except OSError:
-        pass  # a file system without locks
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _way_back() -> str:

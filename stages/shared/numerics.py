@@ -4,7 +4,6 @@ import gc
 import os
 import platform
 import re
-import resource
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from stages.shared.errors import StageError
 
@@ -50,7 +51,7 @@ def keras(
     """
     if precision == "bfloat16" and device == "cpu" and "avx512bw" not in _cpu_flags():
         raise StageError("train.precision = bfloat16 needs a CPU with AVX-512; take float32")
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    limit = psutil.Process().rlimit(psutil.RLIMIT_AS)[0] if psutil.LINUX else ADDRESSES
     if 0 <= limit < ADDRESSES:
         raise StageError(
             f"TensorFlow needs {ADDRESSES / 1e9:.1f} GB of address space, but the limit here is"

@@ -2,13 +2,11 @@
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, Event
 
 from stages.shared.errors import StageError, named_errors
 
@@ -22,7 +20,6 @@ class Section(BaseModel):
 
 
 S = TypeVar("S", bound=Section)
-DEEPEST = 20  # lists and mappings within each other in params.yaml
 
 
 def load(path: Path, section: str, model: type[S]) -> S:
@@ -58,30 +55,12 @@ def read(path: Path) -> dict[str, Any]:
         raise StageError(f"{path} cannot be read: {error.strerror}") from None
     with named_errors(f"{path} is not valid YAML"):
         text = content.decode()
-    _refuse_bombs(path, _events(path, text))
     with named_errors(f"{path} is not valid YAML"):
         sections = YAML(typ="safe").load(text)
         json.dumps(sections, default=str)  # which refuses keys that are lists
     if not isinstance(sections, dict):
         raise StageError(f"{path} holds no sections")
     return sections
-
-
-def _events(path: Path, text: str) -> Iterator[Event]:
-    """Yield what the parser finds as it finds it, so that a bomb is refused before it is read."""
-    with named_errors(f"{path} is not valid YAML"):
-        yield from YAML(typ="safe").parse(text)
-
-
-def _refuse_bombs(path: Path, events: Iterable[Event]) -> None:
-    """Refuse what grows without bound when it is read: aliases of aliases, lists in lists."""
-    depth = 0
-    for event in events:
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        if depth > DEEPEST:
-            raise StageError(f"{path} nests more than {DEEPEST} lists and sections in each other")
-        if isinstance(event, AliasEvent):
-            raise StageError(f"{path} has the alias *{event.anchor}: write its value out instead")
 
 
 def _explain(section: str, model: type[Section], problem: Any) -> str:

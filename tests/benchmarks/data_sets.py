@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from stages import prepare
-from stages.preparing import sources
+from stages.prepare import __main__ as prepare
+from stages.prepare import sources
 from tests import digits
 from tests.benchmarks import peers, sizes
 from tests.benchmarks.figures import Figure

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from stages import evaluate
+from stages.evaluate import __main__ as evaluate
 from stages.shared import artifacts, numerics
 from tests import project
 from tests.benchmarks import process, recipe

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from stages import evaluate, train
+from stages.evaluate import __main__ as evaluate
 from stages.shared import artifacts, numerics
 from stages.shared.params import load
-from stages.training.recipe import fit_batch_size
+from stages.train import __main__ as train
+from stages.train.recipe import fit_batch_size
 from tests import project
 from tests.benchmarks.clocks import Curve, Rate
 
@@ -32,7 +33,7 @@ def fit(score: bool = False) -> dict[str, Any]:
     """
     params = load(Path("params.yaml"), "train", train.Params)
     keras = numerics.keras(params.device, params.instruction_set)
-    from stages.training import epochs, fitting
+    from stages.train import epochs, fitting
 
     test = paths("evaluate")
     images = artifacts.read_array(test["test_images"])

@@ -10,11 +10,12 @@ from typing import Any
 import matplotlib.figure
 from matplotlib.ticker import EngFormatter
 
-from stages import evaluate, train
-from stages.reporting.figures import png, style
-from stages.reporting.palette import LIGHT
+from stages.evaluate import __main__ as evaluate
+from stages.report.figures import png, style
+from stages.report.palette import LIGHT
 from stages.shared import artifacts, numerics
 from stages.shared.params import load
+from stages.train import __main__ as train
 from tests import project
 from tests.benchmarks import peers, process, recipe
 from tests.benchmarks.figures import Figure, table

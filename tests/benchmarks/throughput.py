@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stages import train
 from stages.shared import artifacts, numerics
 from stages.shared.params import load
+from stages.train import __main__ as train
 from tests.benchmarks import process, recipe
 from tests.benchmarks.clocks import Rate
 from tests.benchmarks.figures import Figure
@@ -78,7 +78,7 @@ def stock_fit() -> float:
     """Return the images/s of plain Keras `fit`: our network and batch, everything else default."""
     import keras
 
-    from stages.training import fitting
+    from stages.train import fitting
 
     params = load(Path("params.yaml"), "train", train.Params)
     files = recipe.paths("train")

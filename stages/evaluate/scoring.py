@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stages.evaluating import changes
+from stages.evaluate import changes
 
 Change = Literal["shift", "rotation", "noise", "blur"]
 # Columns of a CSV, by name.

@@ -8,8 +8,8 @@ from pathlib import Path
 import keras
 
 from stages.shared.errors import StageError
-from stages.training import backup
-from stages.training.curve import COLUMNS, best_epoch, is_over
+from stages.train import backup
+from stages.train.curve import COLUMNS, best_epoch, is_over
 
 
 class Keeper(keras.callbacks.Callback):

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from stages.reporting import palette
-from stages.reporting.figures import short
-from stages.reporting.inputs import Headline
+from stages.report import palette
+from stages.report.figures import short
+from stages.report.inputs import Headline
 from stages.shared.network import Layer
 
 Row = tuple[Any, ...]

@@ -9,54 +9,15 @@ the scale 0 to 255; and the class names, a JSON list.
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field, field_validator
 
-from stages.preparing import sources
+from stages.prepare import sources, splits
+from stages.prepare.params import Extra, Params
 from stages.shared import artifacts, command
 from stages.shared.errors import StageError
-from stages.shared.params import Section
-
-Text = Annotated[str, Field(min_length=1)]
-Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-
-
-class Extra(Section):
-    """More images to train on: a source of two IDX files, and their digests."""
-
-    source: Text
-    images: Digest | None
-    labels: Digest | None
-
-
-class Params(Section):
-    """The section `prepare` of params.yaml, which explains each key."""
-
-    sources: Annotated[tuple[Text, ...], Field(min_length=1)]
-    sha256: dict[str, Digest | None]
-    extra: tuple[Extra, ...]
-    class_names: Annotated[tuple[Text, ...], Field(min_length=2, max_length=256)]
-    validation: Annotated[int, Field(ge=1)]
-    limit: Annotated[int, Field(ge=1)] | None
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-
-    @field_validator("sha256")
-    @classmethod
-    def _names_the_four_files(cls, digests: dict[str, str | None]) -> dict[str, str | None]:
-        if digests.keys() != sources.FILES.keys():
-            raise ValueError(f"should have exactly the keys {', '.join(sources.FILES)}")
-        return digests
-
-    @field_validator("class_names")
-    @classmethod
-    def _differ(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(names)) < len(names):
-            raise ValueError("should name each class differently")
-        return names
 
 
 def labelled(
@@ -107,81 +68,6 @@ def additional(
     return images, labels
 
 
-def split(
-    labels: np.ndarray, validation: int, limit: int | None, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sorted positions of the training and the validation images, stratified by label.
-
-    `limit` chooses among what `validation` leaves, so it does not change the validation images.
-
-    Raises:
-        StageError: there are not so many images.
-    """
-    left = len(labels) - validation
-    if left < 1:
-        raise StageError(
-            f"prepare.validation = {validation} leaves nothing of {len(labels)} images to train on"
-        )
-    if limit is not None and limit > left:
-        raise StageError(
-            f"prepare.limit = {limit} is more than the {left} training images that"
-            f" prepare.validation leaves"
-        )
-    generator = np.random.default_rng(seed)
-    held_out = draw(labels, validation, generator)
-    rest = np.setdiff1d(np.arange(len(labels)), held_out)
-    if limit is not None:
-        rest = rest[draw(labels[rest], limit, generator)]
-    return rest, held_out
-
-
-def draw(labels: np.ndarray, total: int, generator: np.random.Generator) -> np.ndarray:
-    """Return `total` sorted positions, each label's share of them as in `labels`."""
-    shares = apportion(np.bincount(labels), total)
-    chosen = [
-        generator.choice(np.flatnonzero(labels == label), share, replace=False)
-        for label, share in enumerate(shares)
-    ]
-    return np.sort(np.concatenate(chosen))
-
-
-def apportion(counts: np.ndarray, total: int) -> np.ndarray:
-    """Return whole shares of `total` in proportion to `counts`, int64, by the largest remainders.
-
-    Of equal remainders the lower label's counts as larger.
-    """
-    shares, remainders = np.divmod(counts * total, counts.sum())
-    shares[np.argsort(-remainders, kind="stable")[: total - shares.sum()]] += 1
-    return shares
-
-
-def require_every_class(labels: np.ndarray, names: Sequence[str], part: str, cause: str) -> None:
-    """Raise StageError, naming the parameter `cause`, where a class has no example in `labels`."""
-    counts = np.bincount(labels, minlength=len(names))
-    if not counts.all():
-        label = int(counts.argmin())
-        raise StageError(
-            f"{cause}: no example of class {label} ({names[label]}) is among the {len(labels)}"
-            f" {part} images"
-        )
-
-
-def choose(labels: np.ndarray, params: Params) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions that `split` gives, once every class is in both parts.
-
-    Raises:
-        StageError: it is not, or there are not so many images. The parameter at fault is named.
-    """
-    names = params.class_names
-    validation_size, limit = f"prepare.validation = {params.validation}", params.limit
-    require_every_class(labels, names, "training", f"prepare.class_names of {len(names)} classes")
-    train, validation = split(labels, params.validation, limit, params.seed)
-    require_every_class(labels[validation], names, "validation", validation_size)
-    train_size = f"prepare.limit = {limit}" if limit else validation_size
-    require_every_class(labels[train], names, "training", train_size)
-    return train, validation
-
-
 def fit_normalisation(images: np.ndarray) -> dict[str, float]:
     """Return the mean and standard deviation of all pixels, from whole numbers to 6 decimals.
 
@@ -224,7 +110,7 @@ def main(
     require_same_size(images, unseen, "t10k")
     extra = [additional(more, raw, len(params.class_names), images) for more in params.extra]
 
-    train, validation = choose(labels, params)
+    train, validation = splits.choose(labels, params)
     train_digits = np.concatenate([images[train], *(more for more, _ in extra)])
     train_digit_labels = np.concatenate([labels[train], *(more for _, more in extra)])
     fitted = fit_normalisation(train_digits)

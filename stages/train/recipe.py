@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from stages.shared.errors import StageError
-from stages.training.curve import COLUMNS
+from stages.train.curve import COLUMNS
 
 # With fewer, Adam's averages are still empty when the learning rate is at its highest.
 WARMUP_STEPS = 50

@@ -11,15 +11,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field
 
-from stages.evaluating import scoring
+from stages.evaluate import scoring
+from stages.evaluate.params import Params
 from stages.shared import artifacts, command, numerics
 from stages.shared.errors import StageError, named_errors
-from stages.shared.params import Section
 
 if TYPE_CHECKING:
     import keras
@@ -29,16 +28,6 @@ BATCH_SIZE = 250
 # All that a model file of Keras may hold; another name could be a path to somewhere else.
 MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}
 LONGEST = 200  # characters of what Keras says, which may be a whole configuration
-Strengths = Annotated[tuple[Annotated[int, Field(ge=0, le=255)], ...], Field(min_length=1)]
-
-
-class Params(Section):
-    """The section `evaluate` of params.yaml, which says what each means."""
-
-    calibration_bins: int = Field(ge=2, le=100)
-    changes: dict[scoring.Change, Strengths] = Field(min_length=1)
-    changed_images: int = Field(ge=1)
-    seed: int = Field(ge=0, lt=2**32)
 
 
 def check(images: np.ndarray, labels: np.ndarray, names: Any) -> None:

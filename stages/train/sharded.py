@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from stages.training.cluster import Cluster
-from stages.training.network import MOMENTUM, backward, forward
+from stages.train.cluster import Cluster
+from stages.train.network import MOMENTUM, backward, forward
 
 
 class ShardedModel(keras.Model):

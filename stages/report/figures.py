@@ -19,7 +19,7 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
-from stages.reporting import palette
+from stages.report import palette
 
 Table = Mapping[str, np.ndarray]
 

@@ -5,8 +5,8 @@ from html import escape
 
 import numpy as np
 
-from stages.reporting.figures import short
-from stages.reporting.pictures import ink, signed
+from stages.report.figures import short
+from stages.report.pictures import ink, signed
 from stages.shared import network
 from stages.shared.network import Layer
 

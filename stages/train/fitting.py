@@ -1,27 +1,26 @@
 """Put network, data, optimizer and backups together, and train."""
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
+import psutil
 import tensorflow as tf
 
-from stages.training import augmentation, backup, batches, network, recipe
-from stages.training.cluster import Cluster
-from stages.training.curve import is_over
-from stages.training.epochs import Keeper, Lines
-from stages.training.schedule import Triangle
-from stages.training.sharded import ShardedModel
+from stages.train import augmentation, backup, batches, network, recipe
+from stages.train.cluster import Cluster
+from stages.train.curve import is_over
+from stages.train.epochs import Keeper, Lines
+from stages.train.params import Params
+from stages.train.schedule import Triangle
+from stages.train.sharded import ShardedModel
+from stages.train.splits import Split
 
-if TYPE_CHECKING:
-    from stages.train import Params, Split
 
-
-def join(params: "Params", digests: Mapping[str, str], backups: Path) -> Cluster:
+def join(params: Params, digests: Mapping[str, str], backups: Path) -> Cluster:
     """Meet the other workers, if the environment describes any; see `Cluster.join`."""
     epochs = backup.epochs(backups)
     curve = backup.read(backups, max(epochs, default=0)).curve
@@ -30,9 +29,9 @@ def join(params: "Params", digests: Mapping[str, str], backups: Path) -> Cluster
 
 
 def fit(
-    params: "Params",
-    train: "Split",
-    validation: "Split",
+    params: Params,
+    train: Split,
+    validation: Split,
     normalisation: dict[str, float],
     backups: Path,
     cluster: Cluster,
@@ -98,7 +97,7 @@ def fit(
 
 
 def build_network(
-    params: "Params", train: "Split", normalisation: dict[str, float], precision: str
+    params: Params, train: Split, normalisation: dict[str, float], precision: str
 ) -> keras.Sequential:
     """Return the untrained network that `params` describes, for data like `train`."""
     keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
@@ -114,7 +113,7 @@ def build_network(
     )
 
 
-def build_optimizer(params: "Params", batch_size: int, steps: int) -> keras.optimizers.Adam:
+def build_optimizer(params: Params, batch_size: int, steps: int) -> keras.optimizers.Adam:
     """Return Adam for so many steps of that batch size, with warm-up and decay.
 
     Source: I. Loshchilov, F. Hutter, Decoupled weight decay regularization, ICLR 2019.
@@ -127,14 +126,14 @@ def build_optimizer(params: "Params", batch_size: int, steps: int) -> keras.opti
     )
 
 
-def distortion(params: "Params") -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+def distortion(params: Params) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
     """Return the augmentation that `params` describes, as `augmentation.distort`."""
     return lambda images, seed, augmented: augmentation.distort(
         images, seed, augmented, params.shift, params.rotation, params.zoom
     )
 
 
-def _augmentation(params: "Params", keeper: Keeper) -> keras.callbacks.Callback:
+def _augmentation(params: Params, keeper: Keeper) -> keras.callbacks.Callback:
     """Return what sets the share of the images to augment as an epoch begins."""
 
     def choose(epoch: int, logs: object = None) -> None:
@@ -154,9 +153,8 @@ def _progress(*callbacks: keras.callbacks.Callback) -> dict[str, Any]:
 
 
 def _print_cost(images: int, seconds: float) -> None:
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    memory = psutil.Process().memory_info().rss
     print(
         f"train: {images / seconds:,.0f} images/s over {seconds:.1f} s, "
-        f"peak memory {peak / 1e6:,.0f} MB with the mapped data"
+        f"memory {memory / 1e6:,.0f} MB with the mapped data"
     )

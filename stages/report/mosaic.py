@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stages.reporting.confusion import label_matrix
-from stages.reporting.figures import GREY, short
+from stages.report.confusion import label_matrix
+from stages.report.figures import GREY, short
 
 # Of a picture, and of all of them side by side or one above the other, in points at most.
 PICTURE, WIDEST = 42, 1500

@@ -11,8 +11,8 @@ from typing import Self
 import tensorflow as tf
 
 from stages.shared.errors import StageError
-from stages.training import workers
-from stages.training.workers import ALONE, Statement, Workers
+from stages.train import workers
+from stages.train.workers import ALONE, Statement, Workers
 
 # Seconds between two looks at the other workers, and how many a silent one is given.
 LOOK = 2.0

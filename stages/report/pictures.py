@@ -7,7 +7,7 @@ from html import escape
 import matplotlib.image
 import numpy as np
 
-from stages.reporting import palette
+from stages.report import palette
 
 # Of a picture's longer side on the page, in CSS pixels: a digit's pixel is three of them.
 SIDE = 84

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from stages.reporting import palette
-from stages.reporting.figures import short
+from stages.report import palette
+from stages.report.figures import short
 
 
 def count(actual: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:

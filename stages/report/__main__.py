@@ -11,20 +11,11 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
 
-from stages.reporting import confusion, drawing, figures, gallery, inputs, mosaic, page
+from stages.report import confusion, drawing, figures, gallery, inputs, mosaic, page
+from stages.report.params import Params
 from stages.shared import artifacts, command, network
-from stages.shared.params import Section, read
-
-
-class Params(Section):
-    """The section `report` of params.yaml, which says what each means."""
-
-    mistakes: int = Field(ge=1, le=500)
-    mistakes_in_cell: int = Field(ge=1, le=100)
-    examples: int = Field(ge=1, le=100)
-    dpi: int = Field(ge=50, le=400)
+from stages.shared.params import read
 
 
 def sha256(path: Path) -> str:

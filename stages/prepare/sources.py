@@ -15,7 +15,7 @@ import fsspec
 import numpy as np
 from fsspec.callbacks import TqdmCallback
 
-from stages.preparing import idx
+from stages.prepare import idx
 from stages.shared import artifacts
 from stages.shared.errors import StageError, named_errors, one_line
 
