@@ -488,26 +488,27 @@ def test_a_mistake_shows_its_index_and_probabilities(tmp_path: Path) -> None:
         said, true = names[predicted[i]], names[actual[i]]
         assert f'alt="Test image {i}, a {true}, taken for {said}"' in page
         assert f"<small>no. {i}</small>" in page
-        told = f"<b>said {said}</b> <i>{probabilities[i].max():.1%}</i><span>is {true}</span>"
+        told = f"<b>said {said}</b> <i>{probabilities[i].max():.1%}</i>\n<span>is {true}</span>"
         assert told in page
 
 
-def pixels(image: str) -> np.ndarray:
-    source = re.findall(r"base64,([^\"]+)", image)[0]
+def pixels(picture: pictures.Picture) -> np.ndarray:
+    source = picture.source.removeprefix("data:image/png;base64,")
     content = matplotlib.image.imread(io.BytesIO(base64.b64decode(source)))
     return np.round(content * 255).astype(np.uint8)
 
 
 def test_digits_are_drawn_pixel_by_pixel() -> None:
     image = (np.indices((28, 20)).sum(axis=0) % 2 * 255).astype(np.uint8)
-    drawn = pictures.ink(image, "a board")
+    drawn = pictures.ink(image)
     np.testing.assert_array_equal(pixels(drawn)[..., 3], image)
-    assert 'width="60" height="84"' in drawn
-    assert "image-rendering: pixelated" in (REPOSITORY / "stages/report/page.html").read_text()
+    assert (drawn.width, drawn.height) == (60, 84)
+    css = (REPOSITORY / "stages/report/static/page.css").read_text()
+    assert "image-rendering: pixelated" in css
 
 
 def test_weights_are_blue_above_zero_and_orange_below() -> None:
-    drawn = pixels(pictures.signed(np.array([[2.0, -1.0], [0.0, 1.0]]), "weights"))
+    drawn = pixels(pictures.signed(np.array([[2.0, -1.0], [0.0, 1.0]])))
     assert drawn[0, 0].tolist() == [*palette.rgb("blue"), 255]
     assert drawn[0, 1].tolist() == [*palette.rgb("orange"), 128]
     assert drawn[1, 0, 3] == 0
@@ -515,7 +516,7 @@ def test_weights_are_blue_above_zero_and_orange_below() -> None:
 
 def test_a_network_without_a_convolution_has_no_filters() -> None:
     dense = network.Layer("logits", "Dense", {"units": 10}, [])
-    assert "no convolution" in gallery.filters([dense], np.zeros((28, 28, 1), np.uint8))
+    assert "no convolution" in gallery.filters([dense], np.zeros((28, 28, 1), np.uint8)).missing
 
 
 PIXELS = network.Layer("pixels", "InputLayer", {"batch_shape": [None, 28, 28, 1]}, [])
@@ -537,24 +538,32 @@ LARGE = network.Layer("logits", "Dense", {}, [np.zeros((drawing.LARGEST, 1), np.
 def test_a_network_that_the_page_cannot_run_leaves_no_paper_but_the_reason(
     layers: list[network.Layer], reason: str
 ) -> None:
-    part = drawing.part(layers, DIGITS)
-    assert reason in part.html and "<canvas" not in part.html and "<script" not in part.html
-    assert part.scripts == "'none'"
-    assert "<canvas" in drawing.part([PIXELS, LARGE], DIGITS).html
+    part = html.render("drawing.html", drawing=drawing.part(layers, DIGITS))
+    assert reason in part and "<canvas" not in part and "<script" not in part
+    fits = html.render("drawing.html", drawing=drawing.part([PIXELS, LARGE], DIGITS))
+    assert "<canvas" in fits and "<script" in fits
+
+
+def test_nothing_may_run_in_a_page_that_has_no_paper(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    write_model(tmp_path / "model.keras", len(DIGITS), filters=100)
+    page = Outline(make_page(tmp_path))
+    policy = next(m["content"] or "" for m in page.all("meta") if "http-equiv" in m)
+    assert policy.endswith("; script-src 'none'") and not page.all("script")
 
 
 def test_the_largest_network_that_fits_leaves_the_page_below_three_million_bytes() -> None:
     part = drawing.part([PIXELS, LARGE], DIGITS)
-    assert len(part.html) < 2_500_000
+    assert len(html.render("drawing.html", drawing=part)) < 2_500_000
 
 
 def test_the_confusion_matrix_counts_every_image() -> None:
     actual, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 2])
     counts = confusion.count(actual, predicted, 3)
-    outline = Outline(html.confusion(counts, ["a", "b", "c"]))
-    assert re.sub(r"\s+", "", outline.text) == "truetakenforabca21b11c1"
-    cells = [attributes for tag, attributes in outline.tags if tag == "td"]
-    assert [cell.get("class") for cell in cells] == ["right", None, None, None] * 2 + ["right"]
+    table = confusion.table(counts)
+    assert [[cell.images for cell in row] for row in table] == [[2, 1, 0], [0, 1, 1], [0, 0, 1]]
+    assert [[cell.is_right for cell in row] for row in table] == np.eye(3, dtype=bool).tolist()
+    assert [[cell.strength for cell in row] for row in table] == [[0, 1, 0], [0, 0, 1], [0, 0, 0]]
 
 
 def test_the_picture_of_the_confusion_matrix_counts_every_image() -> None:

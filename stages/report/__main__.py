@@ -7,10 +7,10 @@ Writes: the page (HTML, self-contained), five figures (PNG).
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 
 from stages.report import confusion, drawing, figures, gallery, inputs, mosaic, page
 from stages.report.params import Params
@@ -30,8 +30,8 @@ def galleries(
     labels: Mapping[str, np.ndarray],
     probabilities: np.ndarray,
     names: Sequence[str],
-) -> dict[str, str]:
-    """Return the galleries of answers, HTML by name, and in words how many mistakes are shown.
+) -> dict[str, list[gallery.Example]]:
+    """Return the galleries of answers, by name.
 
     Args:
         params: how many to show.
@@ -47,8 +47,7 @@ def galleries(
         "unsure": gallery.hardest(~wrong, confidence, params.examples),
     }
     about = (images, labels["actual"], probabilities, names)
-    shown = {"shown": page.shown(len(chosen["mistakes"]), int(wrong.sum()))}
-    return {name: gallery.answers(indices, *about) for name, indices in chosen.items()} | shown
+    return {name: gallery.answers(indices, *about) for name, indices in chosen.items()}
 
 
 def draw(
@@ -59,8 +58,8 @@ def draw(
     labels: Mapping[str, np.ndarray],
     probabilities: np.ndarray,
     names: Sequence[str],
-) -> tuple[dict[str, str], dict[str, bytes]]:
-    """Return the page's figures as <svg>, and the figures that are files as PNG, by name.
+) -> tuple[dict[str, Markup], dict[str, bytes]]:
+    """Return the page's figures as SVG, and the figures that are files as PNG, by name.
 
     Args:
         params: how many mistakes to show, and how finely.
@@ -124,24 +123,22 @@ def main(
 
     counts = confusion.count(**labels, classes=len(names))
     drawings, pictures = draw(params, tables, counts, images, labels, scores, names)
-    digests = {path.name: sha256(path) for path in (model, test_images, probabilities)}
-    paper = drawing.part(layers, names)
     content = page.render(
-        scripts=paper.scripts,
-        drawing=paper.html,
-        **drawings,
+        "page.html",
+        names=names,
+        count=len(images),
+        metrics=headline,
+        provenance=origin,
+        drawing=drawing.part(layers, names),
+        figures=drawings,
         **galleries(params, images, labels, scores, names),
-        verdict=page.verdict(headline, len(images), origin.warnings),
-        confusion=page.confusion(counts, names),
+        confusion=confusion.table(counts),
         scores=page.by_class(classes, names),
-        calibration_error=f"{headline.calibration_error:.2%}",
         filters=gallery.filters(layers, images[0]),
-        changed=f"{changes['count'][0]:,}",
+        changed=int(changes["count"][0]),
         parameters=page.parameters(read(parameters)),
         layers=page.layers(layers),
-        promise=escape(origin.promise),
-        versions=page.table(("library", "version"), sorted(origin.versions.items())),
-        digests=page.table(("file", "SHA-256"), digests.items()),
+        digests=[(path.name, sha256(path)) for path in (model, test_images, probabilities)],
     )
 
     artifacts.write_text(report, content)

@@ -1,6 +1,7 @@
 """The confusion matrix: counts, their figure, and the labels of figures laid out as one."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,6 +22,33 @@ def count(actual: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray
     counts = np.zeros((classes, classes), dtype=int)
     np.add.at(counts, (actual, predicted), 1)
     return counts
+
+
+class Cell(NamedTuple):
+    """How many images, whether that is right, and how strong its colour is, 0 to 1."""
+
+    images: int
+    is_right: bool
+    strength: float
+
+
+def table(counts: np.ndarray) -> list[list[Cell]]:
+    """Return the cells of what `count` returns, row by row."""
+    strengths = _strengths(counts).tolist()
+    return [
+        [Cell(n, i == j, strengths[i][j]) for j, n in enumerate(row)]
+        for i, row in enumerate(counts.tolist())
+    ]
+
+
+def _strengths(counts: np.ndarray) -> np.ndarray:
+    """Return the share, 0 to 1, of the strongest colour of mistakes for each cell.
+
+    Right answers outnumber wrong ones a thousandfold; one scale for both would hide the latter.
+    """
+    wrong = counts * ~np.eye(len(counts), dtype=bool)
+    strengths: np.ndarray = np.sqrt(wrong / max(wrong.max(), 1))
+    return strengths
 
 
 def matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
@@ -52,13 +80,8 @@ def matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
 
 
 def _tints(counts: np.ndarray) -> np.ndarray:
-    """Return a colour a cell: blue for right answers, orange by the number for wrong ones.
-
-    Right answers outnumber wrong ones a thousandfold; one scale for both would hide the latter.
-    """
-    wrong = counts * ~np.eye(len(counts), dtype=bool)
-    strength = 0.85 * np.sqrt(wrong / max(wrong.max(), 1))
-    tints = _blend(palette.LIGHT["orange"], strength)
+    """Return a colour a cell: blue for right answers, orange by the number for wrong ones."""
+    tints = _blend(palette.LIGHT["orange"], 0.85 * _strengths(counts))
     tints[np.diag_indices(len(counts))] = _blend(palette.LIGHT["blue"], np.array(0.18))
     return tints
 

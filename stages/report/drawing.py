@@ -1,11 +1,7 @@
-"""The part of the page that reads handwriting: the network, packed, and the scripts that run it."""
+"""The part of the page that reads handwriting: the network, packed for the scripts that run it."""
 
 import base64
-import hashlib
-import json
 from collections.abc import Sequence
-from html import escape
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,53 +21,35 @@ READ = (
 )
 
 
-class Part(NamedTuple):
-    """HTML, and what of it may run, as Content-Security-Policy has it."""
+class Drawing(NamedTuple):
+    """What the page runs: names of classes, layers, weights; or why it cannot run the network."""
 
-    html: str
-    scripts: str
+    network: dict[str, Any]
+    missing: str = ""
 
 
-def part(layers: Sequence[Layer], names: Sequence[str]) -> Part:
-    """Return the part to draw on, or, where the network cannot run in a page, why it is not there.
+def part(layers: Sequence[Layer], names: Sequence[str]) -> Drawing:
+    """Return what the part to draw on needs, or, where it cannot be there, why.
 
     Args:
         layers: of the network, from images to probabilities.
         names: of the classes.
     """
     if lack := _lack(list(layers)):
-        return Part(f"<section><h2>Draw a digit</h2><p>{escape(lack)}</p></section>", "'none'")
-    folder = Path(__file__).parent
-    markup, *scripts = (
-        (folder / name).read_text(encoding="utf-8")
-        for name in ("drawing.html", "forward.js", "handwriting.js", "drawing.js")
-    )
-    script = "".join(scripts)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # The only character of JSON that could end the element it is in.
-    data = json.dumps({"names": [*names], **_packed(layers)}).replace("<", "\\u003c")
-    return Part(
-        f'{markup}<script type="application/json" id="network">{data}</script>\n'
-        f"<script>{script}</script>",
-        f"'sha256-{digest}'",
-    )
+        return Drawing({}, f"There is no paper here to draw on: {lack}.")
+    return Drawing({"names": [*names], **_packed(layers)})
 
 
 def _lack(layers: list[Layer]) -> str:
     """Return why the network cannot run in the page; "" if it can."""
     shape = next((layer.settings.get("batch_shape") for layer in layers), None)
     if not shape or [*shape[1:]] != SHAPE:
-        return (
-            "There is no paper here to draw on: the network does not take grey images of 28 x 28."
-        )
+        return "the network does not take grey images of 28 x 28"
     if lack := network.unknown(layers):
-        return f"There is no paper here to draw on: this page cannot run the network, {lack}."
+        return f"this page cannot run the network, {lack}"
     count = sum(layer.parameters for layer in layers)
     if count > LARGEST:
-        return (
-            f"There is no paper here to draw on: the network has {count:,} numbers, and this page"
-            f" holds {LARGEST:,}."
-        )
+        return f"the network has {count:,} numbers, and this page holds {LARGEST:,}"
     return ""
 
 

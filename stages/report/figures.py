@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib.style
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
@@ -42,6 +44,7 @@ SAYS = {
 }
 # On a scale of factors 0 has no place; it is drawn as this.
 LEAST = 0.0001
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 GREY = palette.LIGHT["soft"]
 
 
@@ -65,8 +68,8 @@ def png(figure: Figure, dpi: int) -> bytes:
     return content.getvalue()
 
 
-def svg(name: str, figure: Figure) -> str:
-    """Return the figure as an <svg> for the page.
+def svg(name: str, figure: Figure) -> Markup:
+    """Return the figure as SVG for the page.
 
     Its colours become the page's variables, so that it is light and dark with it; the names of
     its parts begin with `name`, so that they are unique in the page.
@@ -74,11 +77,18 @@ def svg(name: str, figure: Figure) -> str:
     content = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(content, format="svg", metadata=nothing)
-    drawing = palette.variables(content.getvalue())
-    drawing = re.sub(r"<!--.*?-->\s*|<style.*?</style>", "", drawing, flags=re.DOTALL)
-    drawing = re.sub(r'( id="|href="#|url\(#)', rf"\1{name}-", drawing[drawing.index("<svg") :])
-    drawing = re.sub(r'\b(width|height)="([\d.]+)pt"', r'\1="\2"', drawing, count=2)
-    return drawing.replace("<svg", f'<svg role="img" aria-label="{SAYS[name]}"', 1)
+    # Parsing drops comments and the document type.
+    root = ElementTree.fromstring(palette.variables(content.getvalue()))  # noqa: S314
+    for definitions in root.iter(f"{{{SVG}}}defs"):
+        for style in definitions.findall(f"{{{SVG}}}style"):  # which would be the whole page's
+            definitions.remove(style)
+    for side in ("width", "height"):
+        root.set(side, root.attrib[side].removesuffix("pt"))
+    root.attrib |= {"role": "img", "aria-label": SAYS[name]}
+    for prefix, namespace in (("", SVG), ("xlink", XLINK)):
+        ElementTree.register_namespace(prefix, namespace)
+    drawing = ElementTree.tostring(root, encoding="unicode")
+    return Markup(re.sub(r'( id="|href="#|url\(#)', rf"\1{name}-", drawing))  # noqa: S704
 
 
 def learning_curves(curve: Table) -> Figure:

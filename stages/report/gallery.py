@@ -1,17 +1,49 @@
 """The galleries: which test images to show, and each with what the model said."""
 
 from collections.abc import Iterable, Sequence
-from html import escape
+from typing import NamedTuple
 
 import numpy as np
 
-from stages.report.figures import short
-from stages.report.pictures import ink, signed
+from stages.report.pictures import Picture, ink, signed
 from stages.shared import network
 from stages.shared.network import Layer
 
 # So many of the probabilities are told when the pointer rests on a picture.
 TOLD = 5
+
+
+class Guess(NamedTuple):
+    """A class and its probability."""
+
+    name: str
+    share: float
+
+
+class Example(NamedTuple):
+    """A test image and the model's answer.
+
+    Attributes:
+        number: of the image among the test images, from 0.
+        true: the name of its class.
+        said: the most likely class.
+        other: its class, or, where that is the most likely one, the second.
+        likely: the most likely classes, in order.
+    """
+
+    number: int
+    picture: Picture
+    true: str
+    said: Guess
+    other: Guess
+    likely: list[Guess]
+
+
+class Filters(NamedTuple):
+    """Of each filter its weights and what it sees; where there are none, why."""
+
+    pictures: list[tuple[Picture, Picture]]
+    missing: str = ""
 
 
 def surest(chosen: np.ndarray, confidence: np.ndarray, limit: int) -> list[int]:
@@ -37,8 +69,8 @@ def answers(
     actual: np.ndarray,
     probabilities: np.ndarray,
     names: Sequence[str],
-) -> str:
-    """Return a figure an image: what the model said, what else it was or could have been, which.
+) -> list[Example]:
+    """Return what is shown of each of these test images.
 
     Args:
         indices: of the images to show.
@@ -47,29 +79,22 @@ def answers(
         probabilities: (n, classes).
         names: of the classes.
     """
-    return "".join(
-        _answer(i, images[i, ..., 0], int(actual[i]), probabilities[i], names) for i in indices
-    )
+    examples = []
+    for index in indices:
+        true = int(actual[index])
+        order = np.argsort(-probabilities[index], kind="stable").tolist()
+        guesses = {
+            label: Guess(names[label], float(probabilities[index, label])) for label in order
+        }
+        other = order[1] if order[0] == true else true
+        likely = [guesses[label] for label in order[:TOLD]]
+        picture = ink(images[index, ..., 0])
+        examples.append(Example(index, picture, names[true], likely[0], guesses[other], likely))
+    return examples
 
 
-def _answer(
-    index: int, image: np.ndarray, true: int, probabilities: np.ndarray, names: Sequence[str]
-) -> str:
-    order = np.argsort(-probabilities, kind="stable")
-    said, second = order[:2].tolist()
-    other, word = (second, "or") if said == true else (true, "is")
-    told = "\n".join(f"{names[label]}: {probabilities[label]:.2%}" for label in order[:TOLD])
-    says = f"Test image {index}, a {names[true]}, taken for {names[said]}"
-    return (
-        f'<figure title="{escape(told)}">{ink(image, says)}<figcaption>'
-        f"<b>said {escape(short(names[said]))}</b> <i>{probabilities[said]:.1%}</i>"
-        f"<span>{word} {escape(short(names[other]))}</span> <i>{probabilities[other]:.1%}</i>"
-        f"<small>no. {index}</small></figcaption></figure>"
-    )
-
-
-def filters(layers: list[Layer], image: np.ndarray) -> str:
-    """Return a figure a filter of the first convolution: its weights, and what it sees in `image`.
+def filters(layers: list[Layer], image: np.ndarray) -> Filters:
+    """Return each filter of the first convolution: its weights, and what it sees in `image`.
 
     Args:
         layers: of the network.
@@ -77,15 +102,12 @@ def filters(layers: list[Layer], image: np.ndarray) -> str:
     """
     kinds = [layer.kind for layer in layers]
     if "Conv2D" not in kinds:
-        return "<p>The network has no convolution.</p>"
+        return Filters([], "The network has no convolution.")
     upto = layers[: kinds.index("Conv2D") + 1]
     if lack := network.unknown(upto):
-        return f"<p>This page cannot compute what they see: {escape(lack)}.</p>"
+        return Filters([], f"This page cannot compute what they see: {lack}.")
     kernel, seen = upto[-1].weights[0], np.maximum(network.run(upto, image)[-1], 0)
     strength = np.round(255 * seen / max(seen.max(), np.finfo(np.float32).tiny)).astype(np.uint8)
-    return "".join(
-        f"<figure>{signed(kernel[:, :, 0, i], f'Weights of filter {i}')}"
-        f"{ink(strength[..., i], f'What filter {i} sees')}"
-        f"<figcaption><small>no. {i}</small></figcaption></figure>"
-        for i in range(kernel.shape[-1])
+    return Filters(
+        [(signed(kernel[:, :, 0, i]), ink(strength[..., i])) for i in range(kernel.shape[-1])]
     )

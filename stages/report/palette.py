@@ -23,15 +23,6 @@ DARK = {
 }
 
 
-def css() -> str:
-    """Return the palette as CSS variables; on paper it is always day."""
-    day, night = (
-        "".join(f"--{name}:{colour};" for name, colour in colours.items())
-        for colours in (LIGHT, DARK)
-    )
-    return f":root{{{day}}}@media screen and (prefers-color-scheme:dark){{:root{{{night}}}}}"
-
-
 def variables(drawing: str) -> str:
     """Return an SVG drawn in the light colours with the names of the colours in their place."""
     for name, colour in LIGHT.items():

@@ -1,6 +1,6 @@
 """A saved network, read and run without Keras: quick to start, one image at a time.
 
-The page of the report runs it the same way in JavaScript, `stages/report/forward.js`.
+The page of the report runs it the same way in JavaScript, `stages/report/static/forward.js`.
 """
 
 import io
