@@ -13,6 +13,7 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -24,6 +25,7 @@ import pytest
 from stages.report import __main__ as report
 from stages.report import confusion, drawing, figures, gallery, mosaic, palette, pictures
 from stages.report import page as html
+from stages.report.inputs import Predictions
 from stages.shared import artifacts, network
 from tests.project import REPOSITORY
 
@@ -470,12 +472,23 @@ def test_missing_options_are_a_usage_error() -> None:
     assert done.stderr.startswith("usage: python -m stages.report")
 
 
+def predictions(
+    actual: Sequence[int], predicted: Sequence[int], confidence: Sequence[float]
+) -> Predictions:
+    """Predictions of blank images of as many classes as there are labels."""
+    classes = max(*actual, *predicted) + 1
+    probabilities = np.zeros((len(actual), classes))
+    probabilities[np.arange(len(actual)), predicted] = confidence
+    images = np.zeros((len(actual), 28, 28, 1), np.uint8)
+    names = [chr(ord("a") + i) for i in range(classes)]
+    return Predictions(images, np.array(actual), np.array(predicted), probabilities, names)
+
+
 def test_the_surest_come_first_and_of_equals_the_lower_index() -> None:
-    wrong = np.array([True, True, False, True, True])
-    confidence = np.array([0.6, 0.9, 1.0, 0.9, 0.7])
-    assert gallery.surest(wrong, confidence, limit=3) == [1, 3, 4]
-    assert gallery.hardest(wrong, confidence, limit=2) == [0, 4]
-    assert gallery.surest(~wrong & wrong, confidence, limit=3) == []
+    found = predictions([0, 0, 1, 0, 0], [1, 1, 1, 1, 1], [0.6, 0.9, 1.0, 0.9, 0.7])
+    assert found.most_confident(found.is_error, limit=3) == [1, 3, 4]
+    assert found.least_confident(found.is_error, limit=2) == [0, 4]
+    assert found.most_confident(np.zeros(5, bool), limit=3) == []
 
 
 def test_a_mistake_shows_its_index_and_probabilities(tmp_path: Path) -> None:
@@ -575,23 +588,22 @@ def test_the_picture_of_the_confusion_matrix_counts_every_image() -> None:
 
 
 def test_mistakes_keep_their_order_and_no_cell_overflows() -> None:
-    actual, predicted = np.array([0, 0, 0, 0, 1, 1]), np.array([1, 1, 0, 1, 0, 1])
-    mistakes = ([1, 4, 3, 0], actual, predicted)
-    assert mosaic.cells(*mistakes, limit=4, limit_in_cell=2) == {
+    found = predictions([0, 0, 0, 0, 1, 1], [1, 1, 0, 1, 0, 1], [0.6, 0.9, 1, 0.7, 0.8, 1])
+    assert mosaic.cells(found, limit=4, limit_in_cell=2) == {
         (0, 1): mosaic.Cell([1, 3], hidden=1),
         (1, 0): mosaic.Cell([4]),
     }
-    assert mosaic.cells(*mistakes, limit=1, limit_in_cell=2) == {
+    assert mosaic.cells(found, limit=1, limit_in_cell=2) == {
         (0, 1): mosaic.Cell([1], hidden=2),
         (1, 0): mosaic.Cell([], hidden=1),
     }
 
 
 def test_a_cell_that_is_cut_off_says_how_many_more_there_are() -> None:
-    images = np.zeros((9, 28, 28, 1), np.uint8)
+    found = predictions([0] * 9, [1] * 9, [0.9] * 9)
     cells = {(0, 1): mosaic.Cell([3, 4], hidden=12), (1, 0): mosaic.Cell([5])}
     with figures.style():
-        figure = mosaic.draw(cells, images, np.full(9, 0.9), ["a", "b"])
+        figure = mosaic.draw(cells, found)
     assert sorted(text.get_text() for text in figure.axes[0].texts) == [
         "+12\nmore",
         "90%",
@@ -620,9 +632,10 @@ def test_pictures_of_mistakes_keep_inside_their_own_cells() -> None:
 def test_mistakes_are_drawn_pixel_by_pixel() -> None:
     """Without smoothing a checkerboard has only its own two shades."""
     image = (np.indices((28, 28)).sum(axis=0) % 2 * 255).astype(np.uint8)[None, :, :, None]
+    found = replace(predictions([0], [1], [0.9]), images=image)
     with figures.style():
         cells = {(0, 1): mosaic.Cell([0])}
-        figure = mosaic.draw(cells, image, np.array([0.9]), ["a", "b"])
+        figure = mosaic.draw(cells, found)
         drawn = figure.axes[0].images[0]
     assert drawn.get_interpolation() == "nearest"
     shades = np.array(drawn.get_array())

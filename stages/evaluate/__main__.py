@@ -17,7 +17,7 @@ import numpy as np
 
 from stages.evaluate import scoring
 from stages.evaluate.params import Params
-from stages.shared import artifacts, command, numerics
+from stages.shared import artifacts, command, numerics, tables
 from stages.shared.errors import StageError, named_errors
 
 if TYPE_CHECKING:
@@ -126,15 +126,12 @@ def main(
         params.seed,
     )
 
-    artifacts.write_csv(
-        predictions,
-        ["actual", "predicted"],
-        scoring.rows({"actual": labels, "predicted": predicted}),
-    )
+    answers = {"actual": labels, "predicted": predicted}
+    tables.write(predictions, tables.Prediction, answers)
     artifacts.write_array(probabilities, scores)
-    artifacts.write_csv(per_class, list(classes), scoring.rows(classes))
-    artifacts.write_csv(calibration, list(bins), scoring.rows(bins))
-    artifacts.write_csv(robustness, list(changed), scoring.rows(changed))
+    tables.write(per_class, tables.ClassScores, classes)
+    tables.write(calibration, tables.ReliabilityBin, bins)
+    tables.write(robustness, tables.ChangeAccuracy, changed)
     artifacts.write_json(metrics, numbers)
     print(
         f"evaluate: {numbers['accuracy']:.2%} of {len(labels):,} test images right, "

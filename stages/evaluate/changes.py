@@ -70,4 +70,4 @@ def blur(images: np.ndarray, times: int, random: np.random.Generator) -> np.ndar
     return pixels.astype(np.uint8)
 
 
-ALL = {"shift": shift, "rotation": rotation, "noise": noise, "blur": blur}
+ALL = {change.__name__: change for change in (shift, rotation, noise, blur)}

@@ -2,15 +2,11 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
 
 import numpy as np
 
 from stages.evaluate import changes
-
-Change = Literal["shift", "rotation", "noise", "blur"]
-# Columns of a CSV, by name.
-Table = dict[str, np.ndarray]
+from stages.shared.tables import Change, Table
 
 
 def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -33,6 +29,12 @@ def wilson(right: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray
     middle = right + z2 / 2
     half = np.sqrt(z2 * (right * (total - right) / np.maximum(total, 1) + z2 / 4))
     return (middle - half) / (total + z2), (middle + half) / (total + z2)
+
+
+def _accuracy(right: np.ndarray, total: np.ndarray) -> Table:
+    """Return the accuracy `right / total` and the ends of its 95 % interval."""
+    low, high = wilson(right, total)
+    return {"accuracy": right / total, "accuracy_low": low, "accuracy_high": high}
 
 
 def by_class(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> Table:
@@ -68,15 +70,12 @@ def by_confidence(probabilities: np.ndarray, labels: np.ndarray, bins: int) -> T
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     held, index, count = np.unique(index, return_inverse=True, return_counts=True)
     hits = np.bincount(index, weights=right)
-    low, high = wilson(hits, count)
     return {
         "low": held / bins,
         "high": (held + 1) / bins,
         "count": count,
         "confidence": np.bincount(index, weights=confidence) / count,
-        "accuracy": hits / count,
-        "accuracy_low": low,
-        "accuracy_high": high,
+        **_accuracy(hits, count),
     }
 
 
@@ -110,13 +109,10 @@ def by_change(
             for name, strength in cases
         ]
     )
-    low, high = wilson(right, np.array(len(labels)))
     return {
         "change": np.array([name for name, _ in cases]),
         "strength": np.array([strength for _, strength in cases]),
-        "accuracy": right / len(labels),
-        "accuracy_low": low,
-        "accuracy_high": high,
+        **_accuracy(right, np.array(len(labels))),
         "count": np.full(len(cases), len(labels)),
     }
 
@@ -126,20 +122,11 @@ def summary(
 ) -> dict[str, float]:
     """Return the headline numbers, rounded to 6 decimals."""
     right = (probabilities.argmax(axis=1) == labels).sum()
-    low, high = wilson(right, np.array(len(labels)))
     numbers = {
-        "accuracy": right / len(labels),
-        "accuracy_low": low,
-        "accuracy_high": high,
+        **_accuracy(right, np.array(len(labels))),
         "loss": cross_entropy(probabilities, labels),
         "macro_f1": classes["f1"].mean(),
         "calibration_error": calibration_error(bins),
     }
     rounded = {name: round(float(number), 6) for name, number in numbers.items()}
     return rounded | {"errors": int(len(labels) - right)}
-
-
-def rows(table: Table) -> list[tuple[Any, ...]]:
-    """Return the rows of a table, every share rounded to 6 decimals."""
-    columns = [np.round(c, 6) if c.dtype.kind == "f" else c for c in table.values()]
-    return list(zip(*(column.tolist() for column in columns), strict=True))

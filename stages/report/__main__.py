@@ -6,16 +6,18 @@ Writes: the page (HTML, self-contained), five figures (PNG).
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 
 from stages.report import confusion, drawing, figures, gallery, inputs, mosaic, page
+from stages.report.inputs import Predictions
 from stages.report.params import Params
-from stages.shared import artifacts, command, network
+from stages.shared import artifacts, command, network, tables
 from stages.shared.params import read
+from stages.shared.tables import Table
 
 
 def sha256(path: Path) -> str:
@@ -24,60 +26,35 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def galleries(
-    params: Params,
-    images: np.ndarray,
-    labels: Mapping[str, np.ndarray],
-    probabilities: np.ndarray,
-    names: Sequence[str],
-) -> dict[str, list[gallery.Example]]:
-    """Return the galleries of answers, by name.
-
-    Args:
-        params: how many to show.
-        images: (n, height, width, channels) uint8.
-        labels: `actual` and `predicted`, (n,) integers each.
-        probabilities: (n, classes).
-        names: of the classes.
-    """
-    confidence, wrong = probabilities.max(axis=1), labels["actual"] != labels["predicted"]
+def galleries(params: Params, predictions: Predictions) -> dict[str, list[gallery.Example]]:
+    """Return what the page's galleries show, by name."""
+    wrong = predictions.is_error
     chosen = {
-        "mistakes": gallery.surest(wrong, confidence, params.mistakes),
-        "sure": gallery.surest(~wrong, confidence, params.examples),
-        "unsure": gallery.hardest(~wrong, confidence, params.examples),
+        "mistakes": predictions.most_confident(wrong, params.mistakes),
+        "sure": predictions.most_confident(~wrong, params.examples),
+        "unsure": predictions.least_confident(~wrong, params.examples),
     }
-    about = (images, labels["actual"], probabilities, names)
-    return {name: gallery.answers(indices, *about) for name, indices in chosen.items()}
+    return {name: gallery.examples(predictions, indices) for name, indices in chosen.items()}
 
 
 def draw(
-    params: Params,
-    tables: Mapping[str, figures.Table],
-    counts: np.ndarray,
-    images: np.ndarray,
-    labels: Mapping[str, np.ndarray],
-    probabilities: np.ndarray,
-    names: Sequence[str],
+    params: Params, plotted: Mapping[str, Table], counts: np.ndarray, predictions: Predictions
 ) -> tuple[dict[str, Markup], dict[str, bytes]]:
     """Return the page's figures as SVG, and the figures that are files as PNG, by name.
 
     Args:
         params: how many mistakes to show, and how finely.
-        tables: of the page's figures, by name.
+        plotted: the tables of the page's figures, by the figures' names.
         counts: (classes, classes), the confusion matrix.
-        images, labels, probabilities, names: as for `galleries`.
+        predictions: for the figure of the mistakes.
     """
-    confidence, wrong = probabilities.max(axis=1), labels["actual"] != labels["predicted"]
-    surest = gallery.surest(wrong, confidence, len(wrong))
-    cells = mosaic.cells(
-        surest, **labels, limit=params.mistakes, limit_in_cell=params.mistakes_in_cell
-    )
+    cells = mosaic.cells(predictions, params.mistakes, params.mistakes_in_cell)
     with figures.style():
-        drawn = figures.drawn(tables)
+        drawn = figures.drawn(plotted)
         drawings = {name: figures.svg(name, figure) for name, figure in drawn.items()}
         files = {name: drawn[name] for name in ("learning_curves", "classes", "reliability")} | {
-            "confusion_matrix": confusion.matrix(counts, names),
-            "mistakes": mosaic.draw(cells, images, confidence, names),
+            "confusion_matrix": confusion.matrix(counts, predictions.names),
+            "mistakes": mosaic.draw(cells, predictions),
         }
         return drawings, {name: figures.png(file, params.dpi) for name, file in files.items()}
 
@@ -105,37 +82,38 @@ def main(
     reliability: Path,
 ) -> None:
     """Read what the other stages wrote, draw, write."""
-    names = inputs.document(class_names, list[str])
-    labels = inputs.table(predictions, inputs.Prediction)
-    scores, images = artifacts.read_array(probabilities), artifacts.read_array(test_images)
-    inputs.check_sizes(labels, scores, images, len(names))
-    classes = inputs.table(per_class, inputs.ClassScores)
-    changes = inputs.table(robustness, inputs.Change)
-    headline = inputs.document(evaluate_metrics, inputs.Headline)
-    origin = inputs.document(provenance, inputs.Provenance)
-    layers = network.read(model)
-    tables = {
-        "learning_curves": inputs.table(curve, inputs.Epoch),
-        "classes": classes | {"class": np.array(names)},
-        "reliability": inputs.table(calibration, inputs.Bin),
-        "robustness": changes,
+    names = tables.read_json(class_names, list[str])
+    scored = Predictions(
+        **tables.read(predictions, tables.Prediction),
+        images=artifacts.read_array(test_images),
+        probabilities=artifacts.read_array(probabilities),
+        names=names,
+    )
+    plotted = {
+        "learning_curves": tables.read(curve, inputs.Epoch),
+        "classes": tables.read(per_class, tables.ClassScores),
+        "reliability": tables.read(calibration, tables.ReliabilityBin),
+        "robustness": tables.read(robustness, tables.ChangeAccuracy),
     }
+    metrics = tables.read_json(evaluate_metrics, tables.Metrics)
+    origin = tables.read_json(provenance, inputs.Provenance)
+    layers = network.read(model)
 
-    counts = confusion.count(**labels, classes=len(names))
-    drawings, pictures = draw(params, tables, counts, images, labels, scores, names)
+    counts = confusion.count(scored.actual, scored.predicted, len(names))
+    drawings, pictures = draw(params, plotted, counts, scored)
     content = page.render(
         "page.html",
         names=names,
-        count=len(images),
-        metrics=headline,
+        count=len(scored.images),
+        metrics=metrics,
         provenance=origin,
         drawing=drawing.part(layers, names),
         figures=drawings,
-        **galleries(params, images, labels, scores, names),
+        **galleries(params, scored),
         confusion=confusion.table(counts),
-        scores=page.by_class(classes, names),
-        filters=gallery.filters(layers, images[0]),
-        changed=int(changes["count"][0]),
+        scores=page.by_class(plotted["classes"]),
+        filters=gallery.filters(layers, scored.images[0]),
+        changed=int(plotted["robustness"]["count"][0]),
         parameters=page.parameters(read(parameters)),
         layers=page.layers(layers),
         digests=[(path.name, sha256(path)) for path in (model, test_images, probabilities)],

@@ -22,14 +22,13 @@ from matplotlib.ticker import (
 )
 
 from stages.report import palette
-
-Table = Mapping[str, np.ndarray]
+from stages.shared.tables import Change, Table
 
 # Inches of every figure: small, so that its letters are readable on a phone, which shrinks it.
 WIDTH = 5.0
 PERCENT = FuncFormatter(lambda share, _: f"{round(100 * share, 6):g}%")
 # What the strength of a change counts.
-UNITS = {
+UNITS: dict[Change, str] = {
     "shift": "pixels to one side",
     "rotation": "degrees to one side",
     "noise": "grey values, of 255",

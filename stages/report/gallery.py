@@ -1,10 +1,11 @@
 """The galleries: which test images to show, and each with what the model said."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
+from stages.report.inputs import Predictions
 from stages.report.pictures import Picture, ink, signed
 from stages.shared import network
 from stages.shared.network import Layer
@@ -46,51 +47,23 @@ class Filters(NamedTuple):
     missing: str = ""
 
 
-def surest(chosen: np.ndarray, confidence: np.ndarray, limit: int) -> list[int]:
-    """Return the images where `chosen` (n,) is true, the surest first, at most `limit`."""
-    return _ordered(chosen, -confidence, limit)
+def examples(predictions: Predictions, indices: Iterable[int]) -> list[Example]:
+    """Return what is shown of the test images with these indices."""
+    return [_example(predictions, index) for index in indices]
 
 
-def hardest(chosen: np.ndarray, confidence: np.ndarray, limit: int) -> list[int]:
-    """Return the images where `chosen` (n,) is true, the least sure first, at most `limit`."""
-    return _ordered(chosen, confidence, limit)
-
-
-def _ordered(chosen: np.ndarray, key: np.ndarray, limit: int) -> list[int]:
-    """Of equal ones the lower index comes first."""
-    held = np.flatnonzero(chosen)
-    order: list[int] = held[np.argsort(key[held], kind="stable")][:limit].tolist()
-    return order
-
-
-def answers(
-    indices: Iterable[int],
-    images: np.ndarray,
-    actual: np.ndarray,
-    probabilities: np.ndarray,
-    names: Sequence[str],
-) -> list[Example]:
-    """Return what is shown of each of these test images.
-
-    Args:
-        indices: of the images to show.
-        images: (n, height, width, channels) uint8, of which the first channel is shown.
-        actual: (n,) integers, labels.
-        probabilities: (n, classes).
-        names: of the classes.
-    """
-    examples = []
-    for index in indices:
-        true = int(actual[index])
-        order = np.argsort(-probabilities[index], kind="stable").tolist()
-        guesses = {
-            label: Guess(names[label], float(probabilities[index, label])) for label in order
-        }
-        other = order[1] if order[0] == true else true
-        likely = [guesses[label] for label in order[:TOLD]]
-        picture = ink(images[index, ..., 0])
-        examples.append(Example(index, picture, names[true], likely[0], guesses[other], likely))
-    return examples
+def _example(predictions: Predictions, index: int) -> Example:
+    probabilities, true = predictions.probabilities[index], int(predictions.actual[index])
+    order = np.argsort(-probabilities, kind="stable").tolist()
+    guesses = [Guess(predictions.names[label], float(probabilities[label])) for label in order]
+    return Example(
+        number=index,
+        picture=ink(predictions.images[index, ..., 0]),
+        true=predictions.names[true],
+        said=guesses[0],
+        other=guesses[1 if order[0] == true else order.index(true)],
+        likely=guesses[:TOLD],
+    )
 
 
 def filters(layers: list[Layer], image: np.ndarray) -> Filters:

@@ -1,7 +1,7 @@
 """The figure of the mistakes: pictures of the wrongly classified images, as a confusion matrix."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from stages.report.confusion import label_matrix
 from stages.report.figures import GREY, short
+from stages.report.inputs import Predictions
 
 # Of a picture, and of all of them side by side or one above the other, in points at most.
 PICTURE, WIDEST = 42, 1500
@@ -31,24 +32,18 @@ class Cell:
 Cells = Mapping[tuple[int, int], Cell]
 
 
-def cells(
-    indices: Iterable[int],
-    actual: np.ndarray,
-    predicted: np.ndarray,
-    limit: int,
-    limit_in_cell: int,
-) -> Cells:
-    """Return the images in their cells, by (true, predicted) class, in the order given.
+def cells(predictions: Predictions, limit: int, limit_in_cell: int) -> Cells:
+    """Return the mistakes in their cells, by (true, predicted) class, the surest first.
 
     Args:
-        indices: of the images.
-        actual, predicted: (n,) integers, labels.
-        limit: of all images the first so many are shown.
+        predictions: of which the mistakes are shown.
+        limit: of all mistakes the first so many are shown.
         limit_in_cell: and of those in a cell.
     """
     chosen: dict[tuple[int, int], Cell] = {}
-    for rank, index in enumerate(indices):
-        cell = chosen.setdefault((int(actual[index]), int(predicted[index])), Cell())
+    for rank, index in enumerate(predictions.most_confident(predictions.is_error)):
+        classes = int(predictions.actual[index]), int(predictions.predicted[index])
+        cell = chosen.setdefault(classes, Cell())
         if rank < limit and len(cell.shown) < limit_in_cell:
             cell.shown.append(index)
         else:
@@ -85,7 +80,7 @@ class Layout:
         return int(x), int(y)
 
 
-def draw(chosen: Cells, images: np.ndarray, confidence: np.ndarray, names: Sequence[str]) -> Figure:
+def draw(chosen: Cells, predictions: Predictions) -> Figure:
     """Return the pictures of the mistakes laid out as a confusion matrix.
 
     Beneath each picture stands the probability of the wrong answer, where there is room; a cell
@@ -93,10 +88,9 @@ def draw(chosen: Cells, images: np.ndarray, confidence: np.ndarray, names: Seque
 
     Args:
         chosen: which images to show.
-        images: (n, height, width, channels) uint8, of which the first channel is shown.
-        confidence: (n,), the probability of the predicted class.
-        names: of the classes.
+        predictions: whose images' first channel is shown.
     """
+    images, confidence, names = predictions.images, predictions.confidence, predictions.names
     height, width = images.shape[1:3]
     layout = Layout(chosen, len(names), height, width)
     columns, rows = layout.x_edges, layout.y_edges

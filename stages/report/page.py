@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from stages.report import palette
 from stages.report.figures import short
 from stages.shared.network import Layer
+from stages.shared.tables import Table
 
 Row = tuple[Any, ...]
 # What of a layer's settings is worth a reader's time.
@@ -52,10 +52,10 @@ def _static(name: str) -> Markup:
     return Markup((FOLDER / "static" / name).read_text(encoding="utf-8"))  # noqa: S704
 
 
-def by_class(classes: Mapping[str, np.ndarray], names: Sequence[str]) -> list[Row]:
+def by_class(classes: Table) -> list[Row]:
     """Return the scores of each class, a row a class."""
-    columns = (classes[name].tolist() for name in ("recall", "precision", "f1", "count"))
-    return list(zip(names, *columns, strict=True))
+    shown = ("class", "recall", "precision", "f1", "count")
+    return list(zip(*(classes[name].tolist() for name in shown), strict=True))
 
 
 def parameters(sections: Mapping[str, Any]) -> dict[str, list[Row]]:
