@@ -98,8 +98,8 @@ class Hand:
 
     def __init__(self, browser: Browser, tool: str = "mouse") -> None:
         self.browser, self.tool = browser, tool
-        corner = "document.getElementById('paper').getBoundingClientRect()"
-        browser.run("document.getElementById('paper').scrollIntoView({block: 'center'})")
+        corner = "document.getElementById('canvas').getBoundingClientRect()"
+        browser.run("document.getElementById('canvas').scrollIntoView({block: 'center'})")
         self.left, self.top = browser.run(f"(({{left, top}}) => [left, top])({corner})")
 
     def draw(self, digit: int) -> None:
@@ -249,7 +249,7 @@ def test_all_can_be_done_by_keyboard_and_is_named(browser: Browser, project: Pro
     browser.open(project.folder / "artifacts/report/report.html")
     assert all(len(name.strip()) > 3 for name in browser.run(PARTS))
     press(browser, "Tab", 9)
-    assert browser.run(FOCUSED) == ["paper", "3px"]
+    assert browser.run(FOCUSED) == ["canvas", "3px"]
     Hand(browser).draw(4)
     assert browser.run(ANSWER).startswith("It reads ")
     two_strokes = browser.run(SEEN)

@@ -41,8 +41,11 @@ SECTIONS = (
         "Recall and precision by class",
     ),
     *("Calibration: does it know when it does not know?",),
-    *("Right answers: the surest and the hardest", "The first layer's filters, and what they see"),
-    *("Robustness: what if the images were worse?", "Parameters", "Layers", "Provenance"),
+    *(
+        "Correct predictions: the most and the least confident",
+        "The first convolution: filters and activations",
+    ),
+    *("Robustness: accuracy on corrupted images", "Parameters", "Layers", "Provenance"),
 )
 INPUTS = {
     "parameters": "params.yaml",
@@ -74,7 +77,7 @@ def write_run(
     wrong: float = 0.2,
     losses: Sequence[float] = (0.5, 0.2, 0.1),
 ) -> None:
-    """Write everything that `report` reads: a run in which a share of the answers is wrong."""
+    """Write everything that `report` reads: a run in which a share of the predictions is wrong."""
     random = np.random.default_rng(1)
     classes = len(names)
     actual = np.arange(count) % classes
@@ -93,7 +96,7 @@ def write_run(
     )
     artifacts.write_csv(
         folder / "per-class.csv",
-        ["class", "precision", "recall", "recall_low", "recall_high", "f1", "count"],
+        ["class", "precision", "recall", "recall_low", "recall_high", "f1", "support"],
         [[name, 1 - wrong, 1 - wrong, 0.0, 1.0, 1 - wrong, count // classes] for name in names],
     )
     artifacts.write_csv(
@@ -109,11 +112,11 @@ def write_run(
     scores = {"accuracy": 1 - wrong, "accuracy_low": 0.7, "accuracy_high": 0.9, "loss": 0.4}
     artifacts.write_json(
         folder / "evaluate.json",
-        scores | {"errors": int(turned.sum()), "macro_f1": 0.8, "calibration_error": 0.05},
+        scores | {"errors": int(turned.sum()), "macro_f1": 0.8, "expected_calibration_error": 0.05},
     )
     artifacts.write_csv(
         folder / "robustness.csv",
-        ["change", "strength", "accuracy", "accuracy_low", "accuracy_high", "count"],
+        ["corruption", "severity", "accuracy", "accuracy_low", "accuracy_high", "count"],
         [[name, by, 1 - by / 10, 0.0, 1.0, 99] for name in ("noise", "blur") for by in (0, 5)],
     )
     write_model(folder / "model.keras", classes)
@@ -239,8 +242,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Outline:
 
 
 def test_page_opens_with_the_verdict_and_has_every_section_in_order(page: Outline) -> None:
-    verdict = "It gets 80.00% of 120 unseen test images right (95% interval 70.00% to 90.00%)"
-    assert f"{verdict} and makes 24 mistakes." in page.text
+    verdict = "Accuracy 80.00% on 120 unseen test images (95% interval 70.00% to 90.00%)"
+    assert f"{verdict}, 24 errors." in page.text
     places = [page.text.index(title) for title in (verdict, *SECTIONS)]
     assert places == sorted(places)
     assert page.text.count("Same bits & all.") == 1
@@ -347,7 +350,7 @@ def test_the_verdict_says_what_the_training_warned_of(tmp_path: Path) -> None:
         '{"promise": "Same bits.", "versions": {}, "warnings": ["no better than chance: 1 of 9"]}'
     )
     text = Outline(make_page(tmp_path)).text
-    assert "24 mistakes. Warning: no better than chance: 1 of 9." in text
+    assert "24 errors. Warning: no better than chance: 1 of 9." in text
 
 
 def test_hostile_parameters_and_versions_are_text(tmp_path: Path) -> None:
@@ -405,7 +408,7 @@ def test_a_report_on_ten_thousand_images_is_quick_and_small(tmp_path: Path) -> N
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5, "seconds"
     page = Outline((tmp_path / "report.html").read_text())
-    assert "The 500 surest of 625 are shown." in page.text
+    assert "The 500 most confident of 625 are shown." in page.text
     assert len(page.all("img")) == 500 + 20 + 20 + 2 * 4
     assert (tmp_path / "report.html").stat().st_size < 3_000_000
 
@@ -428,7 +431,11 @@ def test_report_imports_neither_tensorflow_nor_pyplot() -> None:
         ("probabilities.npy", "no array", "probabilities.npy is not a whole .npy file"),
         ("test-images.npy", "", "test-images.npy is not a whole .npy file"),
         ("evaluate.json", "{}", "evaluate.json: accuracy: Field required"),
-        ("robustness.csv", "change,strength\nmelt,1\n", "robustness.csv: 0: change: Input should"),
+        (
+            "robustness.csv",
+            "corruption,severity\nmelt,1\n",
+            "robustness.csv: 0: corruption: Input should",
+        ),
         ("model.keras", "no model", "model.keras is not a Sequential model saved by Keras"),
         ("provenance.json", '{"versions": {}}', "provenance.json: promise: Field required"),
         ("class-names.json", "[1]", "class-names.json: 0: Input should be a valid string"),
@@ -484,7 +491,7 @@ def predictions(
     return Predictions(images, np.array(actual), np.array(predicted), probabilities, names)
 
 
-def test_the_surest_come_first_and_of_equals_the_lower_index() -> None:
+def test_the_most_confident_come_first_and_of_equals_the_lower_index() -> None:
     found = predictions([0, 0, 1, 0, 0], [1, 1, 1, 1, 1], [0.6, 0.9, 1.0, 0.9, 0.7])
     assert found.most_confident(found.is_error, limit=3) == [1, 3, 4]
     assert found.least_confident(found.is_error, limit=2) == [0, 4]
@@ -498,11 +505,11 @@ def test_a_mistake_shows_its_index_and_probabilities(tmp_path: Path) -> None:
     actual, predicted = np.loadtxt(tmp_path / "predictions.csv", int, delimiter=",", skiprows=1).T
     names = ["cat", "dog", "cow"]
     for i in np.flatnonzero(actual != predicted):
-        said, true = names[predicted[i]], names[actual[i]]
-        assert f'alt="Test image {i}, a {true}, taken for {said}"' in page
+        name, true = names[predicted[i]], names[actual[i]]
+        assert f'alt="Test image {i}, a {true}, predicted {name}"' in page
         assert f"<small>no. {i}</small>" in page
-        told = f"<b>said {said}</b> <i>{probabilities[i].max():.1%}</i>\n<span>is {true}</span>"
-        assert told in page
+        share = f"{probabilities[i].max():.1%}"
+        assert f"<b>predicted {name}</b> <i>{share}</i>\n<span>true {true}</span>" in page
 
 
 def pixels(picture: pictures.Picture) -> np.ndarray:
@@ -533,7 +540,7 @@ def test_a_network_without_a_convolution_has_no_filters() -> None:
 
 
 PIXELS = network.Layer("pixels", "InputLayer", {"batch_shape": [None, 28, 28, 1]}, [])
-LARGE = network.Layer("logits", "Dense", {}, [np.zeros((drawing.LARGEST, 1), np.float32)])
+LARGE = network.Layer("logits", "Dense", {}, [np.zeros((drawing.MAX_PARAMETERS, 1), np.float32)])
 
 
 @pytest.mark.parametrize(
@@ -543,12 +550,12 @@ LARGE = network.Layer("logits", "Dense", {}, [np.zeros((drawing.LARGEST, 1), np.
             [PIXELS, LARGE._replace(kind="LSTM", name="<b>")],
             "&lt;b&gt; is a layer of the kind LSTM",
         ),
-        ([PIXELS, PIXELS, LARGE._replace(weights=LARGE.weights * 2)], "has 1,200,000 numbers"),
+        ([PIXELS, PIXELS, LARGE._replace(weights=LARGE.weights * 2)], "has 1,200,000 parameters"),
         ([PIXELS._replace(settings={"batch_shape": [None, 32, 32, 3]})], "grey images of 28 x 28"),
         ([], "grey images of 28 x 28"),
     ],
 )
-def test_a_network_that_the_page_cannot_run_leaves_no_paper_but_the_reason(
+def test_a_network_that_the_page_cannot_run_leaves_no_canvas_but_the_reason(
     layers: list[network.Layer], reason: str
 ) -> None:
     part = html.render("drawing.html", drawing=drawing.part(layers, DIGITS))
@@ -557,7 +564,7 @@ def test_a_network_that_the_page_cannot_run_leaves_no_paper_but_the_reason(
     assert "<canvas" in fits and "<script" in fits
 
 
-def test_nothing_may_run_in_a_page_that_has_no_paper(tmp_path: Path) -> None:
+def test_nothing_may_run_in_a_page_that_has_no_canvas(tmp_path: Path) -> None:
     write_run(tmp_path)
     write_model(tmp_path / "model.keras", len(DIGITS), filters=100)
     page = Outline(make_page(tmp_path))
@@ -573,10 +580,18 @@ def test_the_largest_network_that_fits_leaves_the_page_below_three_million_bytes
 def test_the_confusion_matrix_counts_every_image() -> None:
     actual, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 2])
     counts = confusion.count(actual, predicted, 3)
-    table = confusion.table(counts)
-    assert [[cell.images for cell in row] for row in table] == [[2, 1, 0], [0, 1, 1], [0, 0, 1]]
-    assert [[cell.is_right for cell in row] for row in table] == np.eye(3, dtype=bool).tolist()
-    assert [[cell.strength for cell in row] for row in table] == [[0, 1, 0], [0, 0, 1], [0, 0, 0]]
+    assert counts.tolist() == [[2, 1, 0], [0, 1, 1], [0, 0, 1]]
+    assert confusion.error_tints(counts).tolist() == [[0, 1, 0], [0, 0, 1], [0, 0, 0]]
+
+
+def test_the_table_of_the_confusion_matrix_shows_every_count(tmp_path: Path) -> None:
+    write_run(tmp_path, names=["a", "b"], count=10, wrong=0.3)
+    table = re.search(r'<table class="confusion">.*?</table>', make_page(tmp_path), re.DOTALL)
+    outline = Outline(table[0] if table else "")
+    assert re.sub(r"\s+", "", outline.text) == "truepredictedaba32b14"
+    cells = [(cell.get("class"), cell.get("style")) for cell in outline.all("td")]
+    correct, errors = ("correct", None), [(None, "--tint:1.00"), (None, "--tint:0.71")]
+    assert cells == [correct, *errors, correct]
 
 
 def test_the_picture_of_the_confusion_matrix_counts_every_image() -> None:
@@ -620,10 +635,10 @@ def test_pictures_of_mistakes_keep_inside_their_own_cells() -> None:
     }
     layout = mosaic.Layout(cells, 3, height=28, width=20)
     taken = np.zeros((layout.y_edges[-1], layout.x_edges[-1]), dtype=bool)
-    for (true, guess), cell in cells.items():
+    for (true, predicted), cell in cells.items():
         for place in range(cell.places):
-            x, y = layout.corner(true, guess, place)
-            assert layout.x_edges[guess] < x and x + 20 < layout.x_edges[guess + 1]
+            x, y = layout.corner(true, predicted, place)
+            assert layout.x_edges[predicted] < x and x + 20 < layout.x_edges[predicted + 1]
             assert layout.y_edges[true] < y and y + 28 < layout.y_edges[true + 1]
             assert not taken[y : y + 28, x : x + 20].any(), "two pictures overlap"
             taken[y : y + 28, x : x + 20] = True

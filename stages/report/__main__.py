@@ -1,7 +1,7 @@
-"""Show the run on one page, how good, how it got there, where it fails, and as pictures.
+"""Show the run on one page and as figures: scores, learning curves, mistakes, provenance.
 
-Reads:  the parameters, the learning curve, the versions and the promise, what `evaluate` found
-        out about the test images, these images, the class names, the model.
+Reads:  the parameters, the learning curve, the provenance, what `evaluate` wrote, the test images,
+        the class names, the model.
 Writes: the page (HTML, self-contained), five figures (PNG).
 """
 
@@ -27,12 +27,12 @@ def sha256(path: Path) -> str:
 
 
 def galleries(params: Params, predictions: Predictions) -> dict[str, list[gallery.Example]]:
-    """Return what the page's galleries show, by name."""
-    wrong = predictions.is_error
+    """Return the examples that each of the page's galleries shows, by the gallery's name."""
+    is_error = predictions.is_error
     chosen = {
-        "mistakes": predictions.most_confident(wrong, params.mistakes),
-        "sure": predictions.most_confident(~wrong, params.examples),
-        "unsure": predictions.least_confident(~wrong, params.examples),
+        "mistakes": predictions.most_confident(is_error, params.mistakes),
+        "most_confident": predictions.most_confident(~is_error, params.examples),
+        "least_confident": predictions.least_confident(~is_error, params.examples),
     }
     return {name: gallery.examples(predictions, indices) for name, indices in chosen.items()}
 
@@ -43,10 +43,10 @@ def draw(
     """Return the page's figures as SVG, and the figures that are files as PNG, by name.
 
     Args:
-        params: how many mistakes to show, and how finely.
-        plotted: the tables of the page's figures, by the figures' names.
+        params: how many mistakes to show, and the resolution.
+        plotted: the table of each of the page's figures, by the figure's name.
         counts: (classes, classes), the confusion matrix.
-        predictions: for the figure of the mistakes.
+        predictions: of which the mistakes are shown.
     """
     cells = mosaic.cells(predictions, params.mistakes, params.mistakes_in_cell)
     with figures.style():
@@ -81,7 +81,7 @@ def main(
     recall: Path,
     reliability: Path,
 ) -> None:
-    """Read what the other stages wrote, draw, write."""
+    """Read what the other stages wrote, render the page and the figures, write them."""
     names = tables.read_json(class_names, list[str])
     scored = Predictions(
         **tables.read(predictions, tables.Prediction),
@@ -93,7 +93,7 @@ def main(
         "learning_curves": tables.read(curve, inputs.Epoch),
         "classes": tables.read(per_class, tables.ClassScores),
         "reliability": tables.read(calibration, tables.ReliabilityBin),
-        "robustness": tables.read(robustness, tables.ChangeAccuracy),
+        "robustness": tables.read(robustness, tables.CorruptionAccuracy),
     }
     metrics = tables.read_json(evaluate_metrics, tables.Metrics)
     origin = tables.read_json(provenance, inputs.Provenance)
@@ -110,10 +110,11 @@ def main(
         drawing=drawing.part(layers, names),
         figures=drawings,
         **galleries(params, scored),
-        confusion=confusion.table(counts),
-        scores=page.by_class(plotted["classes"]),
+        counts=counts.tolist(),
+        tints=confusion.error_tints(counts).tolist(),
+        classes=page.classes(plotted["classes"]),
         filters=gallery.filters(layers, scored.images[0]),
-        changed=int(plotted["robustness"]["count"][0]),
+        corrupted_images=int(plotted["robustness"]["count"][0]),
         parameters=page.parameters(read(parameters)),
         layers=page.layers(layers),
         digests=[(path.name, sha256(path)) for path in (model, test_images, probabilities)],
@@ -125,7 +126,7 @@ def main(
     artifacts.write_bytes(mistakes, pictures["mistakes"])
     artifacts.write_bytes(recall, pictures["classes"])
     artifacts.write_bytes(reliability, pictures["reliability"])
-    print(f"report: the whole run is on one page, {report}")
+    print(f"report: wrote {report}, the whole run on one page")
 
 
 if __name__ == "__main__":

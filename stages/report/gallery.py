@@ -1,4 +1,4 @@
-"""The galleries: which test images to show, and each with what the model said."""
+"""What the page's galleries show: test images with their predictions, filters with activations."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -10,45 +10,46 @@ from stages.report.pictures import Picture, ink, signed
 from stages.shared import network
 from stages.shared.network import Layer
 
-# So many of the probabilities are told when the pointer rests on a picture.
-TOLD = 5
+# The number of classes whose probabilities the tooltip of a picture lists.
+TOP = 5
 
 
 class Guess(NamedTuple):
-    """A class and its probability."""
+    """A class name and its probability."""
 
     name: str
-    share: float
+    probability: float
 
 
 class Example(NamedTuple):
-    """A test image and the model's answer.
+    """A test image and its prediction.
 
     Attributes:
         number: of the image among the test images, from 0.
-        true: the name of its class.
-        said: the most likely class.
-        other: its class, or, where that is the most likely one, the second.
-        likely: the most likely classes, in order.
+        picture: of its first channel.
+        true: the name of its true class.
+        predicted: the most likely class.
+        other: the true class, or the second most likely one if the prediction is correct.
+        top: the most likely classes, in order.
     """
 
     number: int
     picture: Picture
     true: str
-    said: Guess
+    predicted: Guess
     other: Guess
-    likely: list[Guess]
+    top: list[Guess]
 
 
 class Filters(NamedTuple):
-    """Of each filter its weights and what it sees; where there are none, why."""
+    """Pictures of each filter's weights and activations; without pictures, the reason."""
 
     pictures: list[tuple[Picture, Picture]]
     missing: str = ""
 
 
 def examples(predictions: Predictions, indices: Iterable[int]) -> list[Example]:
-    """Return what is shown of the test images with these indices."""
+    """Return the test images with these indices, with their predictions."""
     return [_example(predictions, index) for index in indices]
 
 
@@ -60,14 +61,14 @@ def _example(predictions: Predictions, index: int) -> Example:
         number=index,
         picture=ink(predictions.images[index, ..., 0]),
         true=predictions.names[true],
-        said=guesses[0],
+        predicted=guesses[0],
         other=guesses[1 if order[0] == true else order.index(true)],
-        likely=guesses[:TOLD],
+        top=guesses[:TOP],
     )
 
 
 def filters(layers: list[Layer], image: np.ndarray) -> Filters:
-    """Return each filter of the first convolution: its weights, and what it sees in `image`.
+    """Return the filters of the first convolution, and their activations for `image`.
 
     Args:
         layers: of the network.
@@ -76,11 +77,12 @@ def filters(layers: list[Layer], image: np.ndarray) -> Filters:
     kinds = [layer.kind for layer in layers]
     if "Conv2D" not in kinds:
         return Filters([], "The network has no convolution.")
-    upto = layers[: kinds.index("Conv2D") + 1]
-    if lack := network.unknown(upto):
-        return Filters([], f"This page cannot compute what they see: {lack}.")
-    kernel, seen = upto[-1].weights[0], np.maximum(network.run(upto, image)[-1], 0)
-    strength = np.round(255 * seen / max(seen.max(), np.finfo(np.float32).tiny)).astype(np.uint8)
+    first = layers[: kinds.index("Conv2D") + 1]
+    if reason := network.unsupported(first):
+        return Filters([], f"This page cannot compute their activations: {reason}.")
+    kernel, activations = first[-1].weights[0], np.maximum(network.run(first, image)[-1], 0)
+    highest = max(activations.max(), np.finfo(np.float32).tiny)
+    shades = np.round(255 * activations / highest).astype(np.uint8)
     return Filters(
-        [(signed(kernel[:, :, 0, i]), ink(strength[..., i])) for i in range(kernel.shape[-1])]
+        [(signed(kernel[:, :, 0, i]), ink(shades[..., i])) for i in range(kernel.shape[-1])]
     )

@@ -1,4 +1,4 @@
-"""What the report reads besides the tables of `evaluate`, checked where it comes in."""
+"""What the report reads, checked: the learning curve, the provenance and the predictions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Epoch(BaseModel):
 
 
 class Provenance(BaseModel):
-    """What the model was trained with."""
+    """What the model was trained with, and how far it can be reproduced."""
 
     promise: str
     versions: dict[str, str]
@@ -30,7 +30,7 @@ class Provenance(BaseModel):
 
 @dataclass(frozen=True)
 class Predictions:
-    """The test images, and the model's prediction for each.
+    """The test images, with the true label and the prediction of each.
 
     Attributes:
         images: (n, height, width, channels) uint8.
@@ -39,7 +39,7 @@ class Predictions:
         names: of the classes.
 
     Raises:
-        StageError: they are not of the same images, or not of the same classes.
+        StageError: the arrays differ in their numbers of images or classes.
     """
 
     images: np.ndarray
@@ -64,27 +64,27 @@ class Predictions:
 
     @cached_property
     def confidence(self) -> np.ndarray:
-        """The probability of each image's predicted class, (n,)."""
+        """The probability of each image's predicted label, (n,)."""
         highest: np.ndarray = self.probabilities.max(axis=1)
         return highest
 
     @cached_property
     def is_error(self) -> np.ndarray:
-        """Whether each image's predicted class is another than its true one, (n,) bool."""
-        differs: np.ndarray = self.actual != self.predicted
-        return differs
+        """Whether each image's predicted label is wrong, (n,) bool."""
+        is_error: np.ndarray = self.actual != self.predicted
+        return is_error
 
     def most_confident(self, chosen: np.ndarray, limit: int | None = None) -> list[int]:
-        """Return at most `limit` of the images where `chosen` (n,) is true, by confidence."""
+        """Return indices of images where `chosen` (n,) is true, the most confident first."""
         return _ordered(chosen, -self.confidence, limit)
 
     def least_confident(self, chosen: np.ndarray, limit: int | None = None) -> list[int]:
-        """Return the same in the opposite order: the least confident first."""
+        """Return indices of images where `chosen` (n,) is true, the least confident first."""
         return _ordered(chosen, self.confidence, limit)
 
 
 def _ordered(chosen: np.ndarray, key: np.ndarray, limit: int | None) -> list[int]:
-    """Return the indices of what is chosen, the smallest key first; of equal ones the lower."""
+    """Return at most `limit` indices where `chosen` is true, by key; ties keep their order."""
     held = np.flatnonzero(chosen)
     order: list[int] = held[np.argsort(key[held], kind="stable")][:limit].tolist()
     return order

@@ -1,4 +1,4 @@
-"""The page: one HTML file that holds the whole report, made of templates/ and static/."""
+"""The page: the rows of its tables, and its rendering from templates/ and static/."""
 
 import base64
 import hashlib
@@ -16,8 +16,8 @@ from stages.shared.network import Layer
 from stages.shared.tables import Table
 
 Row = tuple[Any, ...]
-# What of a layer's settings is worth a reader's time.
-TELLING = (
+# The settings of a layer that the page shows.
+SETTINGS = (
     *("filters", "kernel_size", "padding", "pool_size", "cropping", "units", "rate"),
     *("activation", "scale", "offset"),
 )
@@ -26,7 +26,7 @@ SCRIPTS = ("forward.js", "handwriting.js", "drawing.js")
 
 
 def render(template: str, **values: Any) -> str:
-    """Return the text of a template of templates/ with these values, escaped, in their places."""
+    """Return the HTML of a template in templates/, rendered with these values, each escaped."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER / "templates"),
         autoescape=True,
@@ -36,7 +36,7 @@ def render(template: str, **values: Any) -> str:
     )
     environment.filters |= {"percent": "{:.2%}".format, "thousands": "{:,d}".format, "short": short}
     script = Markup().join(map(_static, SCRIPTS))
-    # All that may run, as the page's Content-Security-Policy names it.
+    # The page's Content-Security-Policy lets no other script run.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.globals |= {
         "css": _static("page.css"),
@@ -48,18 +48,18 @@ def render(template: str, **values: Any) -> str:
 
 
 def _static(name: str) -> Markup:
-    """Return the text of a file of static/, which is ours and so not escaped."""
+    """Return the content of a file in static/, which is our own and so is not escaped."""
     return Markup((FOLDER / "static" / name).read_text(encoding="utf-8"))  # noqa: S704
 
 
-def by_class(classes: Table) -> list[Row]:
-    """Return the scores of each class, a row a class."""
-    shown = ("class", "recall", "precision", "f1", "count")
-    return list(zip(*(classes[name].tolist() for name in shown), strict=True))
+def classes(report: Table) -> list[Row]:
+    """Return the rows of the classification report: class, recall, precision, F1 and support."""
+    shown = ("class", "recall", "precision", "f1", "support")
+    return list(zip(*(report[name].tolist() for name in shown), strict=True))
 
 
 def parameters(sections: Mapping[str, Any]) -> dict[str, list[Row]]:
-    """Return the rows of each section of params.yaml, by its name."""
+    """Return the names and values of the parameters in each section of params.yaml."""
     return {
         name: list(flat(section))
         for name, section in sections.items()
@@ -68,16 +68,18 @@ def parameters(sections: Mapping[str, Any]) -> dict[str, list[Row]]:
 
 
 def layers(network: Sequence[Layer]) -> list[Row]:
-    """Return the layers, a row a layer, with their numbers of parameters, and their sum."""
+    """Return name, kind, number of parameters and settings of each layer, and the sum."""
     rows: list[Row] = []
     for layer in network:
-        told = (f"{key} {plain(layer.settings[key])}" for key in TELLING if key in layer.settings)
-        rows.append((layer.name, layer.kind, layer.parameters, "; ".join(told)))
+        settings = (
+            f"{key} {plain(layer.settings[key])}" for key in SETTINGS if key in layer.settings
+        )
+        rows.append((layer.name, layer.kind, layer.parameters, "; ".join(settings)))
     return [*rows, ("all", "", sum(layer.parameters for layer in network), "")]
 
 
 def flat(section: Mapping[str, Any]) -> Iterator[Row]:
-    """Yield a row a parameter, a mapping within as rows of its own."""
+    """Yield the name and the value of each parameter, with dotted names for nested ones."""
     for name, value in section.items():
         if isinstance(value, dict):
             yield from ((f"{name}.{key}", text) for key, text in flat(value))
@@ -86,7 +88,7 @@ def flat(section: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def plain(value: Any) -> str:
-    """Return a value as params.yaml has it, a list without its brackets, but those within."""
+    """Return a value as in params.yaml, but for the brackets of an outer list."""
     if isinstance(value, list) and value:
         return ", ".join(f"[{plain(e)}]" if e and isinstance(e, list) else plain(e) for e in value)
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""The one palette: what a colour is called, and what it is by day and by night.
+"""The palette of page and figures: the colours by name, in light and in dark mode.
 
 Blue and orange are Okabe and Ito's, which colour-blind readers can tell apart.
 """
@@ -24,7 +24,7 @@ DARK = {
 
 
 def variables(drawing: str) -> str:
-    """Return an SVG drawn in the light colours with the names of the colours in their place."""
+    """Return an SVG with its light colours replaced by the page's CSS variables."""
     for name, colour in LIGHT.items():
         drawing = drawing.replace(colour, f"var(--{name})")
     return drawing

@@ -1,4 +1,4 @@
-"""Small pictures for the page, a picture's pixel a pixel: digits, filters and what they answer."""
+"""Small pictures for the page, one pixel per value: digits, filters and their activations."""
 
 import base64
 import io
@@ -9,12 +9,12 @@ import numpy as np
 
 from stages.report import palette
 
-# Of a picture's longer side on the page, in CSS pixels: a digit's pixel is three of them.
+# The longer side of a picture on the page, in CSS pixels: three per pixel of a digit.
 SIDE = 84
 
 
 class Picture(NamedTuple):
-    """A PNG as a data URL, its width and height on the page, and the class it has there."""
+    """A PNG as a data URL, its width and height on the page in CSS pixels, and its CSS class."""
 
     source: str
     width: int
@@ -22,19 +22,19 @@ class Picture(NamedTuple):
     kind: str
 
 
-def ink(strength: np.ndarray) -> Picture:
-    """Return the picture of (h, w) uint8: 0 is the page's ground, 255 its ink, light or dark."""
-    pixels = np.zeros((*strength.shape, 4), np.uint8)
-    pixels[..., 3] = strength
+def ink(opacity: np.ndarray) -> Picture:
+    """Return the picture of (h, w) uint8, from 0, transparent, to 255, the colour of text."""
+    pixels = np.zeros((*opacity.shape, 4), np.uint8)
+    pixels[..., 3] = opacity
     return _picture(pixels, "ink")
 
 
 def signed(values: np.ndarray) -> Picture:
-    """Return the picture of (h, w) floats: blue above 0, orange below, stronger farther from 0."""
-    strength = np.abs(values) / max(np.abs(values).max(), np.finfo(np.float32).tiny)
+    """Return the picture of (h, w) floats: blue above 0, orange below, opaque far from 0."""
+    opacity = np.abs(values) / max(np.abs(values).max(), np.finfo(np.float32).tiny)
     pixels = np.empty((*values.shape, 4), np.uint8)
     pixels[..., :3] = np.where(values[..., None] > 0, palette.rgb("blue"), palette.rgb("orange"))
-    pixels[..., 3] = np.round(255 * strength)
+    pixels[..., 3] = np.round(255 * opacity)
     return _picture(pixels, "signed")
 
 

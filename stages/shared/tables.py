@@ -1,4 +1,4 @@
-"""The tables and metrics that `evaluate` writes and `report` reads: their columns, said once.
+"""The tables and metrics that `evaluate` writes and `report` reads: their columns.
 
 A table is a CSV; in memory it is a mapping from a column's name to its values, (rows,) each.
 """
@@ -16,18 +16,18 @@ from stages.shared.errors import StageError
 Table = Mapping[str, np.ndarray]
 T = TypeVar("T")
 
-Change = Literal["shift", "rotation", "noise", "blur"]
+Corruption = Literal["shift", "rotation", "noise", "blur"]
 
 
 class Prediction(BaseModel):
-    """A row of the predictions: the labels of a test image."""
+    """A row of the predictions: the true and the predicted label of a test image."""
 
     actual: int = Field(ge=0)
     predicted: int = Field(ge=0)
 
 
 class ClassScores(BaseModel):
-    """A row of the scores by class."""
+    """A row of the classification report."""
 
     name: str = Field(alias="class")
     precision: float
@@ -35,11 +35,11 @@ class ClassScores(BaseModel):
     recall_low: float
     recall_high: float
     f1: float
-    count: int
+    support: int
 
 
 class ReliabilityBin(BaseModel):
-    """A row of the calibration: the test images of like confidence."""
+    """A row of the calibration table: the test images whose confidence is between low and high."""
 
     low: float
     high: float
@@ -50,11 +50,11 @@ class ReliabilityBin(BaseModel):
     accuracy_high: float
 
 
-class ChangeAccuracy(BaseModel):
-    """A row of the robustness: so many test images, changed by so much."""
+class CorruptionAccuracy(BaseModel):
+    """A row of the robustness table: the accuracy on `count` corrupted test images."""
 
-    change: Change
-    strength: int
+    corruption: Corruption
+    severity: int
     accuracy: float
     accuracy_low: float
     accuracy_high: float
@@ -70,11 +70,11 @@ class Metrics(BaseModel):
     errors: int
     loss: float
     macro_f1: float
-    calibration_error: float
+    expected_calibration_error: float
 
 
 def columns(row: type[BaseModel]) -> dict[str, str]:
-    """Return the name of the attribute of `row` that holds each column, in the table's order."""
+    """Return the columns of a table in their order, each with the attribute of `row` it fills."""
     return {field.alias or name: name for name, field in row.model_fields.items()}
 
 
@@ -90,7 +90,7 @@ def read(path: Path, row: type[BaseModel]) -> dict[str, np.ndarray]:
     """Return the table of these rows that the CSV at `path` holds.
 
     Raises:
-        StageError: it has no rows, or one that is not a `row`.
+        StageError: it has no rows, or one with a missing or invalid value.
     """
     rows = _checked(path, list[row], artifacts.read_csv(path))  # type: ignore[valid-type]
     if not rows:
@@ -102,16 +102,16 @@ def read(path: Path, row: type[BaseModel]) -> dict[str, np.ndarray]:
 
 
 def read_json(path: Path, kind: type[T]) -> T:
-    """Return the content of the JSON file at `path`.
+    """Return the content of the JSON file at `path` as a value of the type `kind`.
 
     Raises:
-        StageError: it is not of that kind.
+        StageError: it is not valid for `kind`.
     """
     return _checked(path, kind, artifacts.read_json(path))
 
 
 def _checked(path: Path, kind: type[T], content: Any) -> T:
-    """Return `content`, which was read at `path`, as what it must be; StageError if it is not."""
+    """Return `content`, read from `path`, as a value of the type `kind`; StageError if invalid."""
     try:
         return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
