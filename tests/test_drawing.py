@@ -12,6 +12,7 @@ import pytest
 
 from stages.prepare import idx
 from stages.report import drawing
+from stages.report.page import render
 from stages.shared import network, numerics
 from stages.views import handwriting, predict
 from tests import digits
@@ -70,7 +71,8 @@ def probabilities(browser: Browser, images: np.ndarray) -> tuple[np.ndarray, flo
 def test_the_page_runs_a_network_as_keras_does(browser: Browser, tmp_path: Path, name: str) -> None:
     model = save(tmp_path / "model.keras", *NETWORKS[name])
     part = drawing.part(network.read(tmp_path / "model.keras"), [str(i) for i in range(10)])
-    (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8>{part.html}")
+    text = render("drawing.html", drawing=part)
+    (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8>{text}")
     browser.open(tmp_path / "page.html")
     assert_offline(browser)
     found, _ = probabilities(browser, IMAGES)
@@ -98,8 +100,8 @@ class Hand:
 
     def __init__(self, browser: Browser, tool: str = "mouse") -> None:
         self.browser, self.tool = browser, tool
-        corner = "document.getElementById('paper').getBoundingClientRect()"
-        browser.run("document.getElementById('paper').scrollIntoView({block: 'center'})")
+        corner = "document.getElementById('canvas').getBoundingClientRect()"
+        browser.run("document.getElementById('canvas').scrollIntoView({block: 'center'})")
         self.left, self.top = browser.run(f"(({{left, top}}) => [left, top])({corner})")
 
     def draw(self, digit: int) -> None:
@@ -247,7 +249,7 @@ def test_all_can_be_done_by_keyboard_and_is_named(browser: Browser, project: Pro
     browser.open(project.folder / "artifacts/report/report.html")
     assert all(len(name.strip()) > 3 for name in browser.run(PARTS))
     press(browser, "Tab", 9)
-    assert browser.run(FOCUSED) == ["paper", "3px"]
+    assert browser.run(FOCUSED) == ["canvas", "3px"]
     Hand(browser).draw(4)
     assert browser.run(ANSWER).startswith("It reads ")
     two_strokes = browser.run(SEEN)
@@ -271,7 +273,8 @@ def test_hostile_names_are_texts(browser: Browser, tmp_path: Path) -> None:
     layers: list[tuple[str, dict[str, Any]]] = [("Flatten", {}), ("Dense", {"units": 4})]
     save(tmp_path / "model.keras", *layers, ("Softmax", {}))
     part = drawing.part(network.read(tmp_path / "model.keras"), names)
-    (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8>{part.html}")
+    text = render("drawing.html", drawing=part)
+    (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8>{text}")
     browser.open(tmp_path / "page.html")
     heads = "[...document.querySelectorAll('#bars th, #truth option')].map(h => h.textContent)"
     assert sorted(browser.run(heads)) == sorted(names * 2)

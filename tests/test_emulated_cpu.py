@@ -19,8 +19,8 @@ NORMALISED = TRAIN | {"epochs": 1, "batch_normalisation": True, "hardest": 1.0}
 FEW: dict[str, dict[str, Any]] = {
     "prepare": {"limit": 128},
     "evaluate": {
-        "changes": {"shift": [2], "rotation": [20], "noise": [80], "blur": [4]},
-        "changed_images": 20,
+        "corruptions": {"shift": [2], "rotation": [20], "noise": [80], "blur": [4]},
+        "corrupted_images": 20,
     },
 }
 

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.evaluate import __main__ as evaluate
-from stages.evaluate import changes, scoring
-from stages.shared import artifacts, numerics
+from stages.evaluate import corruptions, scoring
+from stages.shared import artifacts, numerics, params
 from stages.shared.errors import StageError
 from tests import digits
 from tests.project import REPOSITORY
@@ -39,8 +39,8 @@ OUTPUTS = {
 }
 SETTINGS = {
     "calibration_bins": 15,
-    "changes": {"shift": [0, 3], "rotation": [0, 30], "noise": [0, 90], "blur": [0, 4]},
-    "changed_images": 100,
+    "corruptions": {"shift": [0, 3], "rotation": [0, 30], "noise": [0, 90], "blur": [0, 4]},
+    "corrupted_images": 100,
     "seed": 1,
 }
 PARAMS = evaluate.Params.model_validate_json(json.dumps(SETTINGS))
@@ -140,7 +140,7 @@ def test_files_agree_with_each_other_and_with_plain_keras(results: Path) -> None
     assert metrics["accuracy"] == round((predicted == labels).mean(), 6)
     classes = artifacts.read_csv(results / "per-class.csv")
     assert [row["class"] for row in classes] == [f"digit {i}" for i in range(10)]
-    assert sum(int(row["count"]) for row in classes) == 260
+    assert sum(int(row["support"]) for row in classes) == 260
     bins = artifacts.read_csv(results / "calibration.csv")
     assert sum(int(row["count"]) for row in bins) == 260
 
@@ -148,7 +148,7 @@ def test_files_agree_with_each_other_and_with_plain_keras(results: Path) -> None
 def test_metrics_are_few_flat_and_rounded(results: Path) -> None:
     metrics = artifacts.read_json(results / "evaluate.json")
     expected = {"accuracy", "accuracy_low", "accuracy_high", "errors", "loss", "macro_f1"}
-    assert set(metrics) == expected | {"calibration_error"}
+    assert set(metrics) == expected | {"expected_calibration_error"}
     assert isinstance(metrics["errors"], int)
     assert all(round(value, 6) == value for value in metrics.values())
 
@@ -162,7 +162,7 @@ def test_nothing_is_compiled_for_this_cpu(trained: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("right", "total", "low", "high"),
+    ("correct", "total", "low", "high"),
     [
         (81, 263, 0.2553, 0.3662),
         (15, 148, 0.0624, 0.1605),
@@ -171,61 +171,67 @@ def test_nothing_is_compiled_for_this_cpu(trained: Path) -> None:
     ],
 )
 def test_wilson_interval_is_the_published_one(
-    right: int, total: int, low: float, high: float
+    correct: int, total: int, low: float, high: float
 ) -> None:
     """R. G. Newcombe, Statistics in Medicine 17 (1998), 857-872, table I, method 3."""
-    found = scoring.wilson(np.array(right), np.array(total))
+    found = scoring.wilson(np.array(correct), np.array(total))
     np.testing.assert_allclose(found, (low, high), atol=5e-5)
 
 
 @given(st.integers(0, 10_000), st.integers(0, 10_000))
-def test_wilson_interval_holds_the_share(right: int, wrong: int) -> None:
-    low, high = scoring.wilson(np.array(right), np.array(right + wrong))
+def test_wilson_interval_holds_the_share(correct: int, errors: int) -> None:
+    low, high = scoring.wilson(np.array(correct), np.array(correct + errors))
     assert -1e-12 <= low < high <= 1 + 1e-12
-    if right + wrong:
-        assert low - 1e-12 <= right / (right + wrong) <= high + 1e-12
+    if correct + errors:
+        assert low - 1e-12 <= correct / (correct + errors) <= high + 1e-12
 
 
-def test_calibration_error_by_hand() -> None:
-    """Two bins: (0.5, 1] holds 0.9 right, 0.9 wrong, 0.6 right; (0, 0.5] holds 0.4 wrong."""
+def test_expected_calibration_error_by_hand() -> None:
+    """Two bins: (0.5, 1] holds 0.9 correct, 0.9 wrong, 0.6 correct; (0, 0.5] 0.4 wrong."""
     probabilities = np.array(
         [[0.9, 0.1, 0.0], [0.9, 0.1, 0.0], [0.4, 0.6, 0.0], [0.4, 0.3, 0.3]], np.float32
     )
-    bins = scoring.by_confidence(probabilities, np.array([0, 1, 1, 2]), bins=2)
+    bins = scoring.reliability_bins(probabilities, np.array([0, 1, 1, 2]), bins=2)
     np.testing.assert_array_equal(bins["count"], [1, 3])
     np.testing.assert_allclose(bins["confidence"], [0.4, 0.8], atol=1e-6)
     np.testing.assert_allclose(bins["accuracy"], [0, 2 / 3])
-    assert scoring.calibration_error(bins) == pytest.approx(0.25 * 0.4 + 0.75 * (0.8 - 2 / 3))
+    assert scoring.expected_calibration_error(bins) == pytest.approx(
+        0.25 * 0.4 + 0.75 * (0.8 - 2 / 3)
+    )
 
 
 def test_a_bin_holds_its_upper_end_and_empty_bins_are_left_out() -> None:
     probabilities = np.array([[0.5, 0.5], [1.0, 0.0], [0.75, 0.25]], np.float32)
-    bins = scoring.by_confidence(probabilities, np.zeros(3, int), bins=4)
+    bins = scoring.reliability_bins(probabilities, np.zeros(3, int), bins=4)
     np.testing.assert_array_equal(bins["low"], [0.25, 0.5, 0.75])
     np.testing.assert_array_equal(bins["high"], [0.5, 0.75, 1.0])
     np.testing.assert_array_equal(bins["count"], [1, 1, 1])
 
 
-def test_scores_by_class_by_hand() -> None:
-    """Class 0: 2 of 3 found, 2 of 3 so called. Class 1: 1 of 2, 1 of 2. Class 2: never called."""
+def test_classification_report_by_hand() -> None:
+    """Class 0: 2 of 3 found, 2 of 3 correct. Class 1: 1 of 2, 1 of 2. Class 2: never predicted."""
     labels, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 0, 3])
-    scores = scoring.by_class(labels, predicted, ["a", "b", "c", "never there"])
+    scores = scoring.classification_report(labels, predicted, ["a", "b", "c", "never there"])
     np.testing.assert_allclose(scores["recall"], [2 / 3, 1 / 2, 0, 0])
     np.testing.assert_allclose(scores["precision"], [2 / 3, 1 / 2, 0, 0])
     np.testing.assert_allclose(scores["f1"], [2 / 3, 1 / 2, 0, 0])
-    np.testing.assert_array_equal(scores["count"], [3, 2, 1, 0])
+    np.testing.assert_array_equal(scores["support"], [3, 2, 1, 0])
 
 
 def test_f1_is_the_harmonic_mean_and_macro_f1_the_plain_mean_of_it() -> None:
     labels, predicted = np.array([0, 0, 0, 0, 1, 1]), np.array([0, 1, 1, 1, 1, 1])
-    scores = scoring.by_class(labels, predicted, ["a", "b"])
+    scores = scoring.classification_report(labels, predicted, ["a", "b"])
     harmonic = [2 / (1 / p + 1 / r) for p, r in ((1, 1 / 4), (2 / 5, 1))]
     np.testing.assert_allclose(scores["f1"], harmonic)
     one_hot = np.eye(2, dtype=np.float32)[predicted]
-    bins = scoring.by_confidence(one_hot, labels, 10)
+    bins = scoring.reliability_bins(one_hot, labels, 10)
     found = scoring.summary(one_hot, labels, scores, bins)
     assert found["macro_f1"] == round(sum(harmonic) / 2, 6)
-    assert (found["accuracy"], found["errors"], found["calibration_error"]) == (0.5, 3, 0.5)
+    assert (found["accuracy"], found["errors"], found["expected_calibration_error"]) == (
+        0.5,
+        3,
+        0.5,
+    )
 
 
 def test_cross_entropy_by_hand_and_finite_for_a_certain_mistake() -> None:
@@ -286,8 +292,8 @@ def test_a_model_that_carries_code_is_refused(inputs: Path) -> None:
         ("class-names.json", '["zero", 1]', "class names are not a list of texts"),
         ("class-names.json", "[", "class-names.json is not JSON"),
         ("params.yaml", "evaluate: {calibration_bins: 1}", "calibration_bins = 1: should be"),
-        ("params.yaml", "evaluate: {changes: {melt: [1]}}", 'changes.melt.[key] = "melt"'),
-        ("params.yaml", "evaluate: {changes: {blur: [-1]}}", "changes.blur.0 = -1: should be"),
+        ("params.yaml", "evaluate: {corruptions: {melt: [1]}}", 'corruptions.melt.[key] = "melt"'),
+        ("params.yaml", "evaluate: {corruptions: {blur: [-1]}}", "corruptions.blur.0 = -1: should"),
         ("params.yaml", "evaluate: {calibration_bin: 15}", "mean evaluate.calibration_bins?"),
     ],
 )
@@ -316,11 +322,30 @@ def test_missing_options_are_a_usage_error() -> None:
     assert done.stderr.startswith("usage: python -m stages.evaluate")
 
 
+def test_a_renamed_parameter_is_named_by_its_new_name(tmp_path: Path) -> None:
+    """And the new one is not called missing."""
+    settings = {**SETTINGS, "changes": SETTINGS["corruptions"], "changed_images": 100, "colour": 1}
+    del settings["corruptions"], settings["corrupted_images"], settings["seed"]
+    (tmp_path / "params.yaml").write_text(json.dumps({"evaluate": settings}))
+    with pytest.raises(StageError) as refused:
+        params.load(tmp_path / "params.yaml", "evaluate", evaluate.Params)
+    assert sorted(str(refused.value).partition(": ")[2].split("; ")) == [
+        "evaluate.changed_images was renamed to evaluate.corrupted_images",
+        "evaluate.changes was renamed to evaluate.corruptions",
+        "evaluate.colour is not a parameter",
+        "evaluate.seed is missing",
+    ]
+    nested = json.dumps({"evaluate": SETTINGS | {"corruptions": {"changes": [1]}}})
+    (tmp_path / "params.yaml").write_text(nested)
+    with pytest.raises(StageError, match=r"corruptions\.changes.*should be 'shift'"):
+        params.load(tmp_path / "params.yaml", "evaluate", evaluate.Params)
+
+
 def test_params_are_bounded() -> None:
     wrong = {
         "calibration_bins": [1, 101, 2.5, "15"],
-        "changes": [{}, {"blur": []}, {"noise": [256]}],
-        "changed_images": [0],
+        "corruptions": [{}, {"blur": []}, {"noise": [256]}],
+        "corrupted_images": [0],
         "seed": [-1],
     }
     for name, values in wrong.items():
@@ -332,15 +357,15 @@ def test_params_are_bounded() -> None:
 IMAGES = digits.make(40)[0][..., None]
 
 
-@pytest.mark.parametrize("change", changes.ALL)
-def test_a_change_of_strength_0_changes_nothing(change: str) -> None:
-    changed = changes.ALL[change](IMAGES, 0, np.random.default_rng(1))
-    np.testing.assert_array_equal(changed, IMAGES)
-    assert changed.dtype == np.uint8
+@pytest.mark.parametrize("name", corruptions.ALL)
+def test_a_corruption_of_severity_0_changes_nothing(name: str) -> None:
+    corrupted = corruptions.ALL[name](IMAGES, 0, np.random.default_rng(1))
+    np.testing.assert_array_equal(corrupted, IMAGES)
+    assert corrupted.dtype == np.uint8
 
 
 def test_shifted_images_are_moved_to_each_of_the_four_sides() -> None:
-    shifted = changes.shift(IMAGES, 3, np.random.default_rng(1))
+    shifted = corruptions.shift(IMAGES, 3, np.random.default_rng(1))
     sides = []
     for before, after in zip(
         np.pad(IMAGES, ((0, 0), (3, 3), (3, 3), (0, 0))), shifted, strict=True
@@ -353,7 +378,7 @@ def test_shifted_images_are_moved_to_each_of_the_four_sides() -> None:
 
 
 def test_a_quarter_turn_is_exact_and_to_either_side() -> None:
-    turned = changes.rotation(IMAGES, 90, np.random.default_rng(1))
+    turned = corruptions.rotation(IMAGES, 90, np.random.default_rng(1))
     sides = []
     for before, after in zip(IMAGES, turned, strict=True):
         same = [(np.rot90(before, quarter) == after).all() for quarter in (1, -1)]
@@ -364,55 +389,57 @@ def test_a_quarter_turn_is_exact_and_to_either_side() -> None:
 
 def test_a_small_turn_of_an_even_image_changes_nothing_within() -> None:
     grey = np.full((1, 9, 9, 1), 200, np.uint8)
-    turned = changes.rotation(grey, 20, np.random.default_rng(1))
+    turned = corruptions.rotation(grey, 20, np.random.default_rng(1))
     assert (turned[0, 2:7, 2:7] == 200).all()
     assert turned[0, 0, 0] < 200, "what comes in at a corner is 0"
 
 
-def test_noise_reaches_its_strength_and_not_more() -> None:
+def test_noise_reaches_its_amplitude_and_not_more() -> None:
     grey = np.full((20, 28, 28, 1), 128, np.uint8)
-    added = changes.noise(grey, 40, np.random.default_rng(1)).astype(int) - 128
+    added = corruptions.noise(grey, 40, np.random.default_rng(1)).astype(int) - 128
     assert (added.min(), added.max()) == (-40, 40)
     assert abs(added.mean()) < 1
-    loud = changes.noise(IMAGES, 255, np.random.default_rng(1))
+    loud = corruptions.noise(IMAGES, 255, np.random.default_rng(1))
     assert (loud.min(), loud.max()) == (0, 255), "clipped, not wrapped around"
 
 
 def test_blur_spreads_a_dot_evenly() -> None:
     dot = np.zeros((1, 7, 7, 1), np.uint8)
     dot[0, 3, 3] = 160
-    spread = changes.blur(dot, 1, np.random.default_rng(1))[0, 2:5, 2:5, 0]
+    spread = corruptions.blur(dot, 1, np.random.default_rng(1))[0, 2:5, 2:5, 0]
     np.testing.assert_array_equal(spread, [[10, 20, 10], [20, 40, 20], [10, 20, 10]])
 
 
-def test_changed_images_have_these_bytes_everywhere() -> None:
+def test_corrupted_images_have_these_bytes_everywhere() -> None:
     """Whole numbers only: a machine that differs here would break the lock."""
-    strengths = {"shift": 2, "rotation": 25, "noise": 60, "blur": 3}
-    changed = [
-        changes.ALL[name](IMAGES, strength, np.random.default_rng(1)).tobytes()
-        for name, strength in strengths.items()
+    severities = {"shift": 2, "rotation": 25, "noise": 60, "blur": 3}
+    corrupted = [
+        corruptions.ALL[name](IMAGES, severity, np.random.default_rng(1)).tobytes()
+        for name, severity in severities.items()
     ]
-    assert hashlib.sha256(b"".join(changed)).hexdigest() == (
+    assert hashlib.sha256(b"".join(corrupted)).hexdigest() == (
         "c839c28788e3daef507c227d9e0f6635c8955ad12df651d422a007f8f8282f51"
     )
 
 
-def test_robustness_counts_the_right_answers_after_each_change() -> None:
+def test_robustness_is_the_accuracy_after_each_corruption() -> None:
     labels = np.arange(40) % 10
 
-    def answer(images: np.ndarray) -> np.ndarray:
+    def predict(images: np.ndarray) -> np.ndarray:
         return np.where((images == IMAGES).all(axis=(1, 2, 3)), labels, -1)
 
-    found = scoring.by_change(answer, IMAGES, labels, {"blur": [0, 1], "noise": [9]}, seed=1)
-    assert found["change"].tolist() == ["blur", "blur", "noise"]
-    assert found["strength"].tolist() == [0, 1, 9]
+    found = scoring.corruption_accuracy(
+        predict, IMAGES, labels, {"blur": [0, 1], "noise": [9]}, seed=1
+    )
+    assert found["corruption"].tolist() == ["blur", "blur", "noise"]
+    assert found["severity"].tolist() == [0, 1, 9]
     assert found["accuracy"].tolist() == [1, 0, 0]
     assert found["count"].tolist() == [40, 40, 40]
 
 
-def test_robustness_starts_at_the_accuracy_of_the_unchanged_images(results: Path) -> None:
+def test_robustness_starts_at_the_accuracy_of_the_original_images(results: Path) -> None:
     predictions = artifacts.read_csv(results / "predictions.csv")[:100]
-    right = sum(row["actual"] == row["predicted"] for row in predictions)
+    correct = sum(row["actual"] == row["predicted"] for row in predictions)
     rows = artifacts.read_csv(results / "robustness.csv")
-    unchanged = {row["accuracy"] for row in rows if row["strength"] == "0"}
-    assert unchanged == {str(right / 100)}
+    original = {row["accuracy"] for row in rows if row["severity"] == "0"}
+    assert original == {str(correct / 100)}

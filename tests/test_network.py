@@ -62,7 +62,7 @@ def test_it_answers_what_keras_answers(tmp_path: Path, name: str) -> None:
     layers = network.read(tmp_path / "model.keras")
     assert [layer.name for layer in layers[1:]] == [layer.name for layer in model.layers]
     assert [layer.parameters for layer in layers[1:]] == [x.count_params() for x in model.layers]
-    assert network.unknown(layers) == ""
+    assert network.unsupported(layers) == ""
     for image, expected in zip(IMAGES, model.predict(IMAGES, verbose=0), strict=True):
         np.testing.assert_allclose(network.run(layers, image)[-1], expected, atol=1e-6)
 
@@ -93,7 +93,7 @@ def test_what_it_cannot_run_is_named(
     tmp_path: Path, layer: tuple[str, dict[str, Any]], reason: str
 ) -> None:
     save(tmp_path / "model.keras", SCALED, layer, *FLAT)
-    assert reason in network.unknown(network.read(tmp_path / "model.keras"))
+    assert reason in network.unsupported(network.read(tmp_path / "model.keras"))
 
 
 def test_a_model_that_is_no_chain_of_layers_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -23,6 +24,7 @@ import pytest
 from stages.report import __main__ as report
 from stages.report import confusion, drawing, figures, gallery, mosaic, palette, pictures
 from stages.report import page as html
+from stages.report.inputs import Predictions
 from stages.shared import artifacts, network
 from tests.project import REPOSITORY
 
@@ -38,8 +40,11 @@ SECTIONS = (
         "Recall and precision by class",
     ),
     *("Calibration: does it know when it does not know?",),
-    *("Right answers: the surest and the hardest", "The first layer's filters, and what they see"),
-    *("Robustness: what if the images were worse?", "Parameters", "Layers", "Provenance"),
+    *(
+        "Correct predictions: the most and the least confident",
+        "The first convolution: filters and activations",
+    ),
+    *("Robustness: accuracy on corrupted images", "Parameters", "Layers", "Provenance"),
 )
 INPUTS = {
     "parameters": "params.yaml",
@@ -71,7 +76,7 @@ def write_run(
     wrong: float = 0.2,
     losses: Sequence[float] = (0.5, 0.2, 0.1),
 ) -> None:
-    """Write everything that `report` reads: a run in which a share of the answers is wrong."""
+    """Write everything that `report` reads: a run in which a share of the predictions is wrong."""
     random = np.random.default_rng(1)
     classes = len(names)
     actual = np.arange(count) % classes
@@ -90,7 +95,7 @@ def write_run(
     )
     artifacts.write_csv(
         folder / "per-class.csv",
-        ["class", "precision", "recall", "recall_low", "recall_high", "f1", "count"],
+        ["class", "precision", "recall", "recall_low", "recall_high", "f1", "support"],
         [[name, 1 - wrong, 1 - wrong, 0.0, 1.0, 1 - wrong, count // classes] for name in names],
     )
     artifacts.write_csv(
@@ -106,11 +111,11 @@ def write_run(
     scores = {"accuracy": 1 - wrong, "accuracy_low": 0.7, "accuracy_high": 0.9, "loss": 0.4}
     artifacts.write_json(
         folder / "evaluate.json",
-        scores | {"errors": int(turned.sum()), "macro_f1": 0.8, "calibration_error": 0.05},
+        scores | {"errors": int(turned.sum()), "macro_f1": 0.8, "expected_calibration_error": 0.05},
     )
     artifacts.write_csv(
         folder / "robustness.csv",
-        ["change", "strength", "accuracy", "accuracy_low", "accuracy_high", "count"],
+        ["corruption", "severity", "accuracy", "accuracy_low", "accuracy_high", "count"],
         [[name, by, 1 - by / 10, 0.0, 1.0, 99] for name in ("noise", "blur") for by in (0, 5)],
     )
     write_model(folder / "model.keras", classes)
@@ -236,8 +241,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Outline:
 
 
 def test_page_opens_with_the_verdict_and_has_every_section_in_order(page: Outline) -> None:
-    verdict = "It gets 80.00% of 120 unseen test images right (95% interval 70.00% to 90.00%)"
-    assert f"{verdict} and makes 24 mistakes." in page.text
+    verdict = "Accuracy 80.00% on 120 unseen test images (95% interval 70.00% to 90.00%)"
+    assert f"{verdict}, 24 errors." in page.text
     places = [page.text.index(title) for title in (verdict, *SECTIONS)]
     assert places == sorted(places)
     assert page.text.count("Same bits & all.") == 1
@@ -344,7 +349,7 @@ def test_the_verdict_says_what_the_training_warned_of(tmp_path: Path) -> None:
         '{"promise": "Same bits.", "versions": {}, "warnings": ["no better than chance: 1 of 9"]}'
     )
     text = Outline(make_page(tmp_path)).text
-    assert "24 mistakes. Warning: no better than chance: 1 of 9." in text
+    assert "24 errors. Warning: no better than chance: 1 of 9." in text
 
 
 def test_hostile_parameters_and_versions_are_text(tmp_path: Path) -> None:
@@ -399,7 +404,7 @@ def test_a_report_on_ten_thousand_images_is_small(tmp_path: Path) -> None:
     write_run(tmp_path, count=10_000, wrong=0.0625)
     assert run(tmp_path).returncode == 0
     page = Outline((tmp_path / "report.html").read_text())
-    assert "The 500 surest of 625 are shown." in page.text
+    assert "The 500 most confident of 625 are shown." in page.text
     assert len(page.all("img")) == 500 + 20 + 20 + 2 * 4
     assert (tmp_path / "report.html").stat().st_size < 3_000_000
 
@@ -422,7 +427,11 @@ def test_report_imports_neither_tensorflow_nor_pyplot() -> None:
         ("probabilities.npy", "no array", "probabilities.npy is not a whole .npy file"),
         ("test-images.npy", "", "test-images.npy is not a whole .npy file"),
         ("evaluate.json", "{}", "evaluate.json: accuracy: Field required"),
-        ("robustness.csv", "change,strength\nmelt,1\n", "robustness.csv: 0: change: Input should"),
+        (
+            "robustness.csv",
+            "corruption,severity\nmelt,1\n",
+            "robustness.csv: 0: corruption: Input should",
+        ),
         ("model.keras", "no model", "model.keras is not a Sequential model saved by Keras"),
         ("provenance.json", '{"versions": {}}', "provenance.json: promise: Field required"),
         ("class-names.json", "[1]", "class-names.json: 0: Input should be a valid string"),
@@ -466,12 +475,23 @@ def test_missing_options_are_a_usage_error() -> None:
     assert done.stderr.startswith("usage: python -m stages.report")
 
 
-def test_the_surest_come_first_and_of_equals_the_lower_index() -> None:
-    wrong = np.array([True, True, False, True, True])
-    confidence = np.array([0.6, 0.9, 1.0, 0.9, 0.7])
-    assert gallery.surest(wrong, confidence, limit=3) == [1, 3, 4]
-    assert gallery.hardest(wrong, confidence, limit=2) == [0, 4]
-    assert gallery.surest(~wrong & wrong, confidence, limit=3) == []
+def predictions(
+    actual: Sequence[int], predicted: Sequence[int], confidence: Sequence[float]
+) -> Predictions:
+    """Predictions of blank images of as many classes as there are labels."""
+    classes = max(*actual, *predicted) + 1
+    probabilities = np.zeros((len(actual), classes))
+    probabilities[np.arange(len(actual)), predicted] = confidence
+    images = np.zeros((len(actual), 28, 28, 1), np.uint8)
+    names = [chr(ord("a") + i) for i in range(classes)]
+    return Predictions(images, np.array(actual), np.array(predicted), probabilities, names)
+
+
+def test_the_most_confident_come_first_and_of_equals_the_lower_index() -> None:
+    found = predictions([0, 0, 1, 0, 0], [1, 1, 1, 1, 1], [0.6, 0.9, 1.0, 0.9, 0.7])
+    assert found.most_confident(found.is_error, limit=3) == [1, 3, 4]
+    assert found.least_confident(found.is_error, limit=2) == [0, 4]
+    assert found.most_confident(np.zeros(5, bool), limit=3) == []
 
 
 def test_a_mistake_shows_its_index_and_probabilities(tmp_path: Path) -> None:
@@ -481,29 +501,30 @@ def test_a_mistake_shows_its_index_and_probabilities(tmp_path: Path) -> None:
     actual, predicted = np.loadtxt(tmp_path / "predictions.csv", int, delimiter=",", skiprows=1).T
     names = ["cat", "dog", "cow"]
     for i in np.flatnonzero(actual != predicted):
-        said, true = names[predicted[i]], names[actual[i]]
-        assert f'alt="Test image {i}, a {true}, taken for {said}"' in page
+        name, true = names[predicted[i]], names[actual[i]]
+        assert f'alt="Test image {i}, a {true}, predicted {name}"' in page
         assert f"<small>no. {i}</small>" in page
-        told = f"<b>said {said}</b> <i>{probabilities[i].max():.1%}</i><span>is {true}</span>"
-        assert told in page
+        share = f"{probabilities[i].max():.1%}"
+        assert f"<b>predicted {name}</b> <i>{share}</i>\n<span>true {true}</span>" in page
 
 
-def pixels(image: str) -> np.ndarray:
-    source = re.findall(r"base64,([^\"]+)", image)[0]
+def pixels(picture: pictures.Picture) -> np.ndarray:
+    source = picture.source.removeprefix("data:image/png;base64,")
     content = matplotlib.image.imread(io.BytesIO(base64.b64decode(source)))
     return np.round(content * 255).astype(np.uint8)
 
 
 def test_digits_are_drawn_pixel_by_pixel() -> None:
     image = (np.indices((28, 20)).sum(axis=0) % 2 * 255).astype(np.uint8)
-    drawn = pictures.ink(image, "a board")
+    drawn = pictures.ink(image)
     np.testing.assert_array_equal(pixels(drawn)[..., 3], image)
-    assert 'width="60" height="84"' in drawn
-    assert "image-rendering: pixelated" in (REPOSITORY / "stages/report/page.html").read_text()
+    assert (drawn.width, drawn.height) == (60, 84)
+    css = (REPOSITORY / "stages/report/static/page.css").read_text()
+    assert "image-rendering: pixelated" in css
 
 
 def test_weights_are_blue_above_zero_and_orange_below() -> None:
-    drawn = pixels(pictures.signed(np.array([[2.0, -1.0], [0.0, 1.0]]), "weights"))
+    drawn = pixels(pictures.signed(np.array([[2.0, -1.0], [0.0, 1.0]])))
     assert drawn[0, 0].tolist() == [*palette.rgb("blue"), 255]
     assert drawn[0, 1].tolist() == [*palette.rgb("orange"), 128]
     assert drawn[1, 0, 3] == 0
@@ -511,11 +532,11 @@ def test_weights_are_blue_above_zero_and_orange_below() -> None:
 
 def test_a_network_without_a_convolution_has_no_filters() -> None:
     dense = network.Layer("logits", "Dense", {"units": 10}, [])
-    assert "no convolution" in gallery.filters([dense], np.zeros((28, 28, 1), np.uint8))
+    assert "no convolution" in gallery.filters([dense], np.zeros((28, 28, 1), np.uint8)).missing
 
 
 PIXELS = network.Layer("pixels", "InputLayer", {"batch_shape": [None, 28, 28, 1]}, [])
-LARGE = network.Layer("logits", "Dense", {}, [np.zeros((drawing.LARGEST, 1), np.float32)])
+LARGE = network.Layer("logits", "Dense", {}, [np.zeros((drawing.MAX_PARAMETERS, 1), np.float32)])
 
 
 @pytest.mark.parametrize(
@@ -525,32 +546,48 @@ LARGE = network.Layer("logits", "Dense", {}, [np.zeros((drawing.LARGEST, 1), np.
             [PIXELS, LARGE._replace(kind="LSTM", name="<b>")],
             "&lt;b&gt; is a layer of the kind LSTM",
         ),
-        ([PIXELS, PIXELS, LARGE._replace(weights=LARGE.weights * 2)], "has 1,200,000 numbers"),
+        ([PIXELS, PIXELS, LARGE._replace(weights=LARGE.weights * 2)], "has 1,200,000 parameters"),
         ([PIXELS._replace(settings={"batch_shape": [None, 32, 32, 3]})], "grey images of 28 x 28"),
         ([], "grey images of 28 x 28"),
     ],
 )
-def test_a_network_that_the_page_cannot_run_leaves_no_paper_but_the_reason(
+def test_a_network_that_the_page_cannot_run_leaves_no_canvas_but_the_reason(
     layers: list[network.Layer], reason: str
 ) -> None:
-    part = drawing.part(layers, DIGITS)
-    assert reason in part.html and "<canvas" not in part.html and "<script" not in part.html
-    assert part.scripts == "'none'"
-    assert "<canvas" in drawing.part([PIXELS, LARGE], DIGITS).html
+    part = html.render("drawing.html", drawing=drawing.part(layers, DIGITS))
+    assert reason in part and "<canvas" not in part and "<script" not in part
+    fits = html.render("drawing.html", drawing=drawing.part([PIXELS, LARGE], DIGITS))
+    assert "<canvas" in fits and "<script" in fits
+
+
+def test_nothing_may_run_in_a_page_that_has_no_canvas(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    write_model(tmp_path / "model.keras", len(DIGITS), filters=100)
+    page = Outline(make_page(tmp_path))
+    policy = next(m["content"] or "" for m in page.all("meta") if "http-equiv" in m)
+    assert policy.endswith("; script-src 'none'") and not page.all("script")
 
 
 def test_the_largest_network_that_fits_leaves_the_page_below_three_million_bytes() -> None:
     part = drawing.part([PIXELS, LARGE], DIGITS)
-    assert len(part.html) < 2_500_000
+    assert len(html.render("drawing.html", drawing=part)) < 2_500_000
 
 
 def test_the_confusion_matrix_counts_every_image() -> None:
     actual, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 2])
     counts = confusion.count(actual, predicted, 3)
-    outline = Outline(html.confusion(counts, ["a", "b", "c"]))
-    assert re.sub(r"\s+", "", outline.text) == "truetakenforabca21b11c1"
-    cells = [attributes for tag, attributes in outline.tags if tag == "td"]
-    assert [cell.get("class") for cell in cells] == ["right", None, None, None] * 2 + ["right"]
+    assert counts.tolist() == [[2, 1, 0], [0, 1, 1], [0, 0, 1]]
+    assert confusion.error_tints(counts).tolist() == [[0, 1, 0], [0, 0, 1], [0, 0, 0]]
+
+
+def test_the_table_of_the_confusion_matrix_shows_every_count(tmp_path: Path) -> None:
+    write_run(tmp_path, names=["a", "b"], count=10, wrong=0.3)
+    table = re.search(r'<table class="confusion">.*?</table>', make_page(tmp_path), re.DOTALL)
+    outline = Outline(table[0] if table else "")
+    assert re.sub(r"\s+", "", outline.text) == "truepredictedaba32b14"
+    cells = [(cell.get("class"), cell.get("style")) for cell in outline.all("td")]
+    correct, errors = ("correct", None), [(None, "--tint:1.00"), (None, "--tint:0.71")]
+    assert cells == [correct, *errors, correct]
 
 
 def test_the_picture_of_the_confusion_matrix_counts_every_image() -> None:
@@ -562,23 +599,22 @@ def test_the_picture_of_the_confusion_matrix_counts_every_image() -> None:
 
 
 def test_mistakes_keep_their_order_and_no_cell_overflows() -> None:
-    actual, predicted = np.array([0, 0, 0, 0, 1, 1]), np.array([1, 1, 0, 1, 0, 1])
-    mistakes = ([1, 4, 3, 0], actual, predicted)
-    assert mosaic.cells(*mistakes, limit=4, limit_in_cell=2) == {
+    found = predictions([0, 0, 0, 0, 1, 1], [1, 1, 0, 1, 0, 1], [0.6, 0.9, 1, 0.7, 0.8, 1])
+    assert mosaic.cells(found, limit=4, limit_in_cell=2) == {
         (0, 1): mosaic.Cell([1, 3], hidden=1),
         (1, 0): mosaic.Cell([4]),
     }
-    assert mosaic.cells(*mistakes, limit=1, limit_in_cell=2) == {
+    assert mosaic.cells(found, limit=1, limit_in_cell=2) == {
         (0, 1): mosaic.Cell([1], hidden=2),
         (1, 0): mosaic.Cell([], hidden=1),
     }
 
 
 def test_a_cell_that_is_cut_off_says_how_many_more_there_are() -> None:
-    images = np.zeros((9, 28, 28, 1), np.uint8)
+    found = predictions([0] * 9, [1] * 9, [0.9] * 9)
     cells = {(0, 1): mosaic.Cell([3, 4], hidden=12), (1, 0): mosaic.Cell([5])}
     with figures.style():
-        figure = mosaic.draw(cells, images, np.full(9, 0.9), ["a", "b"])
+        figure = mosaic.draw(cells, found)
     assert sorted(text.get_text() for text in figure.axes[0].texts) == [
         "+12\nmore",
         "90%",
@@ -595,10 +631,10 @@ def test_pictures_of_mistakes_keep_inside_their_own_cells() -> None:
     }
     layout = mosaic.Layout(cells, 3, height=28, width=20)
     taken = np.zeros((layout.y_edges[-1], layout.x_edges[-1]), dtype=bool)
-    for (true, guess), cell in cells.items():
+    for (true, predicted), cell in cells.items():
         for place in range(cell.places):
-            x, y = layout.corner(true, guess, place)
-            assert layout.x_edges[guess] < x and x + 20 < layout.x_edges[guess + 1]
+            x, y = layout.corner(true, predicted, place)
+            assert layout.x_edges[predicted] < x and x + 20 < layout.x_edges[predicted + 1]
             assert layout.y_edges[true] < y and y + 28 < layout.y_edges[true + 1]
             assert not taken[y : y + 28, x : x + 20].any(), "two pictures overlap"
             taken[y : y + 28, x : x + 20] = True
@@ -607,9 +643,10 @@ def test_pictures_of_mistakes_keep_inside_their_own_cells() -> None:
 def test_mistakes_are_drawn_pixel_by_pixel() -> None:
     """Without smoothing a checkerboard has only its own two shades."""
     image = (np.indices((28, 28)).sum(axis=0) % 2 * 255).astype(np.uint8)[None, :, :, None]
+    found = replace(predictions([0], [1], [0.9]), images=image)
     with figures.style():
         cells = {(0, 1): mosaic.Cell([0])}
-        figure = mosaic.draw(cells, image, np.array([0.9]), ["a", "b"])
+        figure = mosaic.draw(cells, found)
         drawn = figure.axes[0].images[0]
     assert drawn.get_interpolation() == "nearest"
     shades = np.array(drawn.get_array())

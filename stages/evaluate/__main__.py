@@ -1,8 +1,8 @@
 """Score the saved model, once, on the test digits.
 
 Reads:  the model (.keras), the test arrays, the class names.
-Writes: a prediction and the probabilities of every test digit, scores by class, calibration by
-        confidence, robustness against changes of the images, metrics.
+Writes: a prediction and the probabilities of every test digit, the classification report,
+        calibration, accuracy on corrupted images, metrics.
 """
 
 import time
@@ -17,17 +17,17 @@ import numpy as np
 
 from stages.evaluate import scoring
 from stages.evaluate.params import Params
-from stages.shared import artifacts, command, numerics
+from stages.shared import artifacts, command, numerics, tables
 from stages.shared.errors import StageError, named_errors
 
 if TYPE_CHECKING:
     import keras
 
-# A fixed number, because how many images go together can change the last bits.
+# Images at a time; fixed, because their number can change the last bits of each.
 BATCH_SIZE = 250
-# All that a model file of Keras may hold; another name could be a path to somewhere else.
+# What a model file of Keras holds; any other name could be a path to somewhere else.
 MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}
-LONGEST = 200  # characters of what Keras says, which may be a whole configuration
+LONGEST = 200  # characters of an error of Keras, which may quote a whole configuration
 
 
 def check(images: np.ndarray, labels: np.ndarray, names: Any) -> None:
@@ -50,13 +50,13 @@ def load(keras: ModuleType, path: Path, image_shape: Sequence[int], classes: int
     """Return the saved model, ready to predict.
 
     Raises:
-        StageError: Keras cannot open it, or it takes other images or tells other classes apart.
+        StageError: Keras cannot open it, or its input or output shape is another.
     """
     problem = f"{path} is not a model that Keras can open"
     with named_errors(problem, LONGEST), zipfile.ZipFile(path) as archive:
         stray = sorted(set(archive.namelist()) - MEMBERS)
     if stray:
-        raise StageError(f"{path} holds {stray[0]}, which is no part of a Keras model")
+        raise StageError(f"{path} holds {stray[0]}, which is not part of a Keras model")
     with named_errors(problem, LONGEST):
         model = keras.models.load_model(path, compile=False, safe_mode=True)
         shapes = model.input_shape[1:], model.output_shape[1:]
@@ -77,13 +77,12 @@ def predict(model: "keras.Model", images: np.ndarray) -> np.ndarray:
         StageError: the model fails, or what it returns are not probabilities.
     """
     first, *rest = [images[i : i + BATCH_SIZE] for i in range(0, len(images), BATCH_SIZE)]
-    # The first batch compiles. An operation has one thread: the cores are kept busy with a batch
-    # each.
+    # The first batch compiles. An operation has one thread: each core works on a batch of its own.
     problem = "the model opens, but does not work"
     with named_errors(problem, LONGEST), numerics.memory(), ThreadPoolExecutor() as pool:
-        answers = [model.predict_on_batch(first)]
-        answers += pool.map(model.predict_on_batch, rest)
-    probabilities = np.concatenate(answers).astype(np.float32)
+        outputs = [model.predict_on_batch(first)]
+        outputs += pool.map(model.predict_on_batch, rest)
+    probabilities = np.concatenate(outputs).astype(np.float32)
     # Also false for NaN.
     if not (np.abs(probabilities.sum(axis=1) - 1) < 0.001).all() or probabilities.min() < 0:
         raise StageError("the model's outputs are not probabilities: they do not add up to 1")
@@ -114,31 +113,28 @@ def main(
     scores = predict(network, images)
     seconds = time.perf_counter() - started
     predicted = scores.argmax(axis=1)
-    classes = scoring.by_class(labels, predicted, names)
-    bins = scoring.by_confidence(scores, labels, params.calibration_bins)
-    numbers = scoring.summary(scores, labels, classes, bins)
-    few = slice(params.changed_images)
-    changed = scoring.by_change(
+    report = scoring.classification_report(labels, predicted, names)
+    bins = scoring.reliability_bins(scores, labels, params.calibration_bins)
+    summary = scoring.summary(scores, labels, report, bins)
+    some = slice(params.corrupted_images)
+    corrupted = scoring.corruption_accuracy(
         lambda pixels: predict(network, pixels).argmax(axis=1),
-        images[few],
-        labels[few],
-        params.changes,
+        images[some],
+        labels[some],
+        params.corruptions,
         params.seed,
     )
 
-    artifacts.write_csv(
-        predictions,
-        ["actual", "predicted"],
-        scoring.rows({"actual": labels, "predicted": predicted}),
-    )
+    pairs = {"actual": labels, "predicted": predicted}
+    tables.write(predictions, tables.Prediction, pairs)
     artifacts.write_array(probabilities, scores)
-    artifacts.write_csv(per_class, list(classes), scoring.rows(classes))
-    artifacts.write_csv(calibration, list(bins), scoring.rows(bins))
-    artifacts.write_csv(robustness, list(changed), scoring.rows(changed))
-    artifacts.write_json(metrics, numbers)
+    tables.write(per_class, tables.ClassScores, report)
+    tables.write(calibration, tables.ReliabilityBin, bins)
+    tables.write(robustness, tables.CorruptionAccuracy, corrupted)
+    artifacts.write_json(metrics, summary)
     print(
-        f"evaluate: {numbers['accuracy']:.2%} of {len(labels):,} test images right, "
-        f"{numbers['errors']} wrong ({len(labels) / seconds:,.0f} images/s, {seconds:.1f} s)"
+        f"evaluate: accuracy {summary['accuracy']:.2%} on {len(labels):,} test images,"
+        f" {summary['errors']} errors ({len(labels) / seconds:,.0f} images/s, {seconds:.1f} s)"
     )
 
 

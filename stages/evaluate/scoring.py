@@ -1,16 +1,12 @@
-"""What a model is worth: tables by class, by confidence, by change of the images; a summary."""
+"""Metrics of a classifier: by class, by confidence, by corruption of the images, and in summary."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
 
 import numpy as np
 
-from stages.evaluate import changes
-
-Change = Literal["shift", "rotation", "noise", "blur"]
-# Columns of a CSV, by name.
-Table = dict[str, np.ndarray]
+from stages.evaluate import corruptions
+from stages.shared.tables import Corruption, Table
 
 
 def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -23,123 +19,118 @@ def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return math.fsum(losses.tolist()) / len(labels)
 
 
-def wilson(right: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ends of the 95 % interval of the shares `right / total`; of 0 / 0 it is 0 to 1.
+def wilson(correct: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of the 95 % interval of the share `correct / total`; 0 and 1 for 0 / 0.
 
     Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference,
     Journal of the American Statistical Association 22 (1927), 209-212.
     """
     z2 = 1.959963984540054**2
-    middle = right + z2 / 2
-    half = np.sqrt(z2 * (right * (total - right) / np.maximum(total, 1) + z2 / 4))
+    middle = correct + z2 / 2
+    half = np.sqrt(z2 * (correct * (total - correct) / np.maximum(total, 1) + z2 / 4))
     return (middle - half) / (total + z2), (middle + half) / (total + z2)
 
 
-def by_class(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> Table:
-    """Return precision, recall and its 95 % interval, F1 and number of images of every class.
+def _accuracy(correct: np.ndarray, total: np.ndarray) -> Table:
+    """Return the accuracy `correct / total` and the ends of its 95 % interval."""
+    low, high = wilson(correct, total)
+    return {"accuracy": correct / total, "accuracy_low": low, "accuracy_high": high}
+
+
+def classification_report(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> Table:
+    """Return precision, recall with its 95 % interval, F1 and support of each class.
 
     A share of nothing is 0: the precision of a class that was never predicted, the recall of one
     that has no image.
     """
-    right = np.bincount(labels[labels == predicted], minlength=len(names))
-    count = np.bincount(labels, minlength=len(names))
-    found = np.bincount(predicted, minlength=len(names))
-    low, high = wilson(right, count)
+    correct = np.bincount(labels[labels == predicted], minlength=len(names))
+    support = np.bincount(labels, minlength=len(names))
+    predicted_count = np.bincount(predicted, minlength=len(names))
+    low, high = wilson(correct, support)
     return {
         "class": np.array(names),
-        "precision": right / np.maximum(found, 1),
-        "recall": right / np.maximum(count, 1),
+        "precision": correct / np.maximum(predicted_count, 1),
+        "recall": correct / np.maximum(support, 1),
         "recall_low": low,
         "recall_high": high,
-        "f1": 2 * right / np.maximum(count + found, 1),
-        "count": count,
+        "f1": 2 * correct / np.maximum(support + predicted_count, 1),
+        "support": support,
     }
 
 
-def by_confidence(probabilities: np.ndarray, labels: np.ndarray, bins: int) -> Table:
-    """Return accuracy, its 95 % interval and mean confidence by equal bins of confidence.
+def reliability_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int) -> Table:
+    """Return accuracy, its 95 % interval and mean confidence in equal bins of confidence.
 
-    The confidence is the highest probability; a bin holds its upper end; empty bins are left out.
+    The confidence is the highest probability; a bin includes its upper end; empty bins are left
+    out.
 
     Source: C. Guo et al., On calibration of modern neural networks, ICML 2017, section 2.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == labels
+    is_correct = probabilities.argmax(axis=1) == labels
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     held, index, count = np.unique(index, return_inverse=True, return_counts=True)
-    hits = np.bincount(index, weights=right)
-    low, high = wilson(hits, count)
     return {
         "low": held / bins,
         "high": (held + 1) / bins,
         "count": count,
         "confidence": np.bincount(index, weights=confidence) / count,
-        "accuracy": hits / count,
-        "accuracy_low": low,
-        "accuracy_high": high,
+        **_accuracy(np.bincount(index, weights=is_correct), count),
     }
 
 
-def calibration_error(bins: Table) -> float:
-    """Return the expected calibration error: the mean gap of confidence and accuracy, by count."""
+def expected_calibration_error(bins: Table) -> float:
+    """Return the mean gap between confidence and accuracy, weighted by each bin's count."""
     gaps = np.abs(bins["confidence"] - bins["accuracy"])
     return float((gaps * bins["count"]).sum() / bins["count"].sum())
 
 
-def by_change(
-    answer: Callable[[np.ndarray], np.ndarray],
+def corruption_accuracy(
+    predict: Callable[[np.ndarray], np.ndarray],
     images: np.ndarray,
     labels: np.ndarray,
-    strengths: Mapping[Change, Sequence[int]],
+    severities: Mapping[Corruption, Sequence[int]],
     seed: int,
 ) -> Table:
-    """Return the accuracy, with its 95 % interval, after each change of each strength.
+    """Return the accuracy, with its 95 % interval, for each corruption at each severity.
 
     Args:
-        answer: from images to their predicted labels.
-        images, labels: to change and ask for.
-        strengths: by name of the change.
-        seed: every change draws from it anew, so none depends on another.
+        predict: returns the predicted labels of images.
+        images: (n, height, width, channels) uint8, to corrupt.
+        labels: (n,) integers, the true ones.
+        severities: of each corruption, by its name.
+        seed: of each corruption alike, so that none depends on another.
     """
-    cases = [(name, strength) for name in strengths for strength in strengths[name]]
-    right = np.array(
-        [
-            (
-                answer(changes.ALL[name](images, strength, np.random.default_rng(seed))) == labels
-            ).sum()
-            for name, strength in cases
-        ]
-    )
-    low, high = wilson(right, np.array(len(labels)))
+    cases = [(name, severity) for name in severities for severity in severities[name]]
+    correct = []
+    for name, severity in cases:
+        corrupted = corruptions.ALL[name](images, severity, np.random.default_rng(seed))
+        correct.append((predict(corrupted) == labels).sum())
     return {
-        "change": np.array([name for name, _ in cases]),
-        "strength": np.array([strength for _, strength in cases]),
-        "accuracy": right / len(labels),
-        "accuracy_low": low,
-        "accuracy_high": high,
+        "corruption": np.array([name for name, _ in cases]),
+        "severity": np.array([severity for _, severity in cases]),
+        **_accuracy(np.array(correct), np.array(len(labels))),
         "count": np.full(len(cases), len(labels)),
     }
 
 
 def summary(
-    probabilities: np.ndarray, labels: np.ndarray, classes: Table, bins: Table
+    probabilities: np.ndarray, labels: np.ndarray, report: Table, bins: Table
 ) -> dict[str, float]:
-    """Return the headline numbers, rounded to 6 decimals."""
-    right = (probabilities.argmax(axis=1) == labels).sum()
-    low, high = wilson(right, np.array(len(labels)))
+    """Return the headline metrics, rounded to 6 decimals.
+
+    Args:
+        probabilities: (n, classes) float32.
+        labels: (n,) integers.
+        report: of `classification_report`.
+        bins: of `reliability_bins`.
+    """
+    correct = (probabilities.argmax(axis=1) == labels).sum()
     numbers = {
-        "accuracy": right / len(labels),
-        "accuracy_low": low,
-        "accuracy_high": high,
+        **_accuracy(correct, np.array(len(labels))),
         "loss": cross_entropy(probabilities, labels),
-        "macro_f1": classes["f1"].mean(),
-        "calibration_error": calibration_error(bins),
+        "macro_f1": report["f1"].mean(),
+        "expected_calibration_error": expected_calibration_error(bins),
     }
     rounded = {name: round(float(number), 6) for name, number in numbers.items()}
-    return rounded | {"errors": int(len(labels) - right)}
-
-
-def rows(table: Table) -> list[tuple[Any, ...]]:
-    """Return the rows of a table, every share rounded to 6 decimals."""
-    columns = [np.round(c, 6) if c.dtype.kind == "f" else c for c in table.values()]
-    return list(zip(*(column.tolist() for column in columns), strict=True))
+    return rounded | {"errors": int(len(labels) - correct)}

@@ -1,21 +1,23 @@
-"""Show the run on one page, how good, how it got there, where it fails, and as pictures.
+"""Show the run on one page and as figures: scores, learning curves, mistakes, provenance.
 
-Reads:  the parameters, the learning curve, the versions and the promise, what `evaluate` found
-        out about the test images, these images, the class names, the model.
+Reads:  the parameters, the learning curve, the provenance, what `evaluate` wrote, the test images,
+        the class names, the model.
 Writes: the page (HTML, self-contained), five figures (PNG).
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 
 from stages.report import confusion, drawing, figures, gallery, inputs, mosaic, page
+from stages.report.inputs import Predictions
 from stages.report.params import Params
-from stages.shared import artifacts, command, network
+from stages.shared import artifacts, command, network, tables
 from stages.shared.params import read
+from stages.shared.tables import Table
 
 
 def sha256(path: Path) -> str:
@@ -24,61 +26,35 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def galleries(
-    params: Params,
-    images: np.ndarray,
-    labels: Mapping[str, np.ndarray],
-    probabilities: np.ndarray,
-    names: Sequence[str],
-) -> dict[str, str]:
-    """Return the galleries of answers, HTML by name, and in words how many mistakes are shown.
-
-    Args:
-        params: how many to show.
-        images: (n, height, width, channels) uint8.
-        labels: `actual` and `predicted`, (n,) integers each.
-        probabilities: (n, classes).
-        names: of the classes.
-    """
-    confidence, wrong = probabilities.max(axis=1), labels["actual"] != labels["predicted"]
+def galleries(params: Params, predictions: Predictions) -> dict[str, list[gallery.Example]]:
+    """Return the examples that each of the page's galleries shows, by the gallery's name."""
+    is_error = predictions.is_error
     chosen = {
-        "mistakes": gallery.surest(wrong, confidence, params.mistakes),
-        "sure": gallery.surest(~wrong, confidence, params.examples),
-        "unsure": gallery.hardest(~wrong, confidence, params.examples),
+        "mistakes": predictions.most_confident(is_error, params.mistakes),
+        "most_confident": predictions.most_confident(~is_error, params.examples),
+        "least_confident": predictions.least_confident(~is_error, params.examples),
     }
-    about = (images, labels["actual"], probabilities, names)
-    shown = {"shown": page.shown(len(chosen["mistakes"]), int(wrong.sum()))}
-    return {name: gallery.answers(indices, *about) for name, indices in chosen.items()} | shown
+    return {name: gallery.examples(predictions, indices) for name, indices in chosen.items()}
 
 
 def draw(
-    params: Params,
-    tables: Mapping[str, figures.Table],
-    counts: np.ndarray,
-    images: np.ndarray,
-    labels: Mapping[str, np.ndarray],
-    probabilities: np.ndarray,
-    names: Sequence[str],
-) -> tuple[dict[str, str], dict[str, bytes]]:
-    """Return the page's figures as <svg>, and the figures that are files as PNG, by name.
+    params: Params, plotted: Mapping[str, Table], counts: np.ndarray, predictions: Predictions
+) -> tuple[dict[str, Markup], dict[str, bytes]]:
+    """Return the page's figures as SVG, and the figures that are files as PNG, by name.
 
     Args:
-        params: how many mistakes to show, and how finely.
-        tables: of the page's figures, by name.
+        params: how many mistakes to show, and the resolution.
+        plotted: the table of each of the page's figures, by the figure's name.
         counts: (classes, classes), the confusion matrix.
-        images, labels, probabilities, names: as for `galleries`.
+        predictions: of which the mistakes are shown.
     """
-    confidence, wrong = probabilities.max(axis=1), labels["actual"] != labels["predicted"]
-    surest = gallery.surest(wrong, confidence, len(wrong))
-    cells = mosaic.cells(
-        surest, **labels, limit=params.mistakes, limit_in_cell=params.mistakes_in_cell
-    )
+    cells = mosaic.cells(predictions, params.mistakes, params.mistakes_in_cell)
     with figures.style():
-        drawn = figures.drawn(tables)
+        drawn = figures.drawn(plotted)
         drawings = {name: figures.svg(name, figure) for name, figure in drawn.items()}
         files = {name: drawn[name] for name in ("learning_curves", "classes", "reliability")} | {
-            "confusion_matrix": confusion.matrix(counts, names),
-            "mistakes": mosaic.draw(cells, images, confidence, names),
+            "confusion_matrix": confusion.matrix(counts, predictions.names),
+            "mistakes": mosaic.draw(cells, predictions),
         }
         return drawings, {name: figures.png(file, params.dpi) for name, file in files.items()}
 
@@ -105,43 +81,43 @@ def main(
     recall: Path,
     reliability: Path,
 ) -> None:
-    """Read what the other stages wrote, draw, write."""
-    names = inputs.document(class_names, list[str])
-    labels = inputs.table(predictions, inputs.Prediction)
-    scores, images = artifacts.read_array(probabilities), artifacts.read_array(test_images)
-    inputs.check_sizes(labels, scores, images, len(names))
-    classes = inputs.table(per_class, inputs.ClassScores)
-    changes = inputs.table(robustness, inputs.Change)
-    headline = inputs.document(evaluate_metrics, inputs.Headline)
-    origin = inputs.document(provenance, inputs.Provenance)
-    layers = network.read(model)
-    tables = {
-        "learning_curves": inputs.table(curve, inputs.Epoch),
-        "classes": classes | {"class": np.array(names)},
-        "reliability": inputs.table(calibration, inputs.Bin),
-        "robustness": changes,
+    """Read what the other stages wrote, render the page and the figures, write them."""
+    names = tables.read_json(class_names, list[str])
+    scored = Predictions(
+        **tables.read(predictions, tables.Prediction),
+        images=artifacts.read_array(test_images),
+        probabilities=artifacts.read_array(probabilities),
+        names=names,
+    )
+    plotted = {
+        "learning_curves": tables.read(curve, inputs.Epoch),
+        "classes": tables.read(per_class, tables.ClassScores),
+        "reliability": tables.read(calibration, tables.ReliabilityBin),
+        "robustness": tables.read(robustness, tables.CorruptionAccuracy),
     }
+    metrics = tables.read_json(evaluate_metrics, tables.Metrics)
+    origin = tables.read_json(provenance, inputs.Provenance)
+    layers = network.read(model)
 
-    counts = confusion.count(**labels, classes=len(names))
-    drawings, pictures = draw(params, tables, counts, images, labels, scores, names)
-    digests = {path.name: sha256(path) for path in (model, test_images, probabilities)}
-    paper = drawing.part(layers, names)
+    counts = confusion.count(scored.actual, scored.predicted, len(names))
+    drawings, pictures = draw(params, plotted, counts, scored)
     content = page.render(
-        scripts=paper.scripts,
-        drawing=paper.html,
-        **drawings,
-        **galleries(params, images, labels, scores, names),
-        verdict=page.verdict(headline, len(images), origin.warnings),
-        confusion=page.confusion(counts, names),
-        scores=page.by_class(classes, names),
-        calibration_error=f"{headline.calibration_error:.2%}",
-        filters=gallery.filters(layers, images[0]),
-        changed=f"{changes['count'][0]:,}",
+        "page.html",
+        names=names,
+        count=len(scored.images),
+        metrics=metrics,
+        provenance=origin,
+        drawing=drawing.part(layers, names),
+        figures=drawings,
+        **galleries(params, scored),
+        counts=counts.tolist(),
+        tints=confusion.error_tints(counts).tolist(),
+        classes=page.classes(plotted["classes"]),
+        filters=gallery.filters(layers, scored.images[0]),
+        corrupted_images=int(plotted["robustness"]["count"][0]),
         parameters=page.parameters(read(parameters)),
         layers=page.layers(layers),
-        promise=escape(origin.promise),
-        versions=page.table(("library", "version"), sorted(origin.versions.items())),
-        digests=page.table(("file", "SHA-256"), digests.items()),
+        digests=[(path.name, sha256(path)) for path in (model, test_images, probabilities)],
     )
 
     artifacts.write_text(report, content)
@@ -150,7 +126,7 @@ def main(
     artifacts.write_bytes(mistakes, pictures["mistakes"])
     artifacts.write_bytes(recall, pictures["classes"])
     artifacts.write_bytes(reliability, pictures["reliability"])
-    print(f"report: the whole run is on one page, {report}")
+    print(f"report: wrote {report}, the whole run on one page")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The confusion matrix: counts, their figure, and the labels of figures laid out as one."""
+"""The confusion matrix: counts, colours, figure, and axis labels for figures laid out like it."""
 
 from collections.abc import Sequence
 
@@ -12,29 +12,39 @@ from stages.report.figures import short
 
 
 def count(actual: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Return how many images of each true class were taken for each class, (classes, classes).
+    """Return the number of images by true and predicted label, (classes, classes) integers.
 
     Args:
         actual, predicted: (n,) integers, labels.
-        classes: how many there are.
+        classes: the number of classes.
     """
     counts = np.zeros((classes, classes), dtype=int)
     np.add.at(counts, (actual, predicted), 1)
     return counts
 
 
+def error_tints(counts: np.ndarray) -> np.ndarray:
+    """Return how much of the errors' colour each cell gets, 0 to 1; none on the diagonal.
+
+    Correct predictions outnumber errors a thousandfold; one scale for both would hide the errors.
+    """
+    errors = counts * ~np.eye(len(counts), dtype=bool)
+    tints: np.ndarray = np.sqrt(errors / max(errors.max(), 1))
+    return tints
+
+
 def matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
-    """Return the figure of what `count` returns.
+    """Return the figure of a confusion matrix.
 
     Args:
-        counts: (classes, classes) integers, by true and predicted class.
+        counts: (classes, classes) integers, by true and predicted label.
         names: of the classes.
     """
     cell = min(0.9, max(0.3, 5 / len(names)))
     side = cell * len(names)
     figure = Figure((side + 1.2, side + 1.2), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(_tints(counts))
+    axes.imshow(_colours(counts))
     for row, column in zip(*counts.nonzero(), strict=True):
         axes.text(
             *(column, row, f"{counts[row, column]}"),
@@ -51,32 +61,27 @@ def matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
     return figure
 
 
-def _tints(counts: np.ndarray) -> np.ndarray:
-    """Return a colour a cell: blue for right answers, orange by the number for wrong ones.
-
-    Right answers outnumber wrong ones a thousandfold; one scale for both would hide the latter.
-    """
-    wrong = counts * ~np.eye(len(counts), dtype=bool)
-    strength = 0.85 * np.sqrt(wrong / max(wrong.max(), 1))
-    tints = _blend(palette.LIGHT["orange"], strength)
-    tints[np.diag_indices(len(counts))] = _blend(palette.LIGHT["blue"], np.array(0.18))
-    return tints
+def _colours(counts: np.ndarray) -> np.ndarray:
+    """Return the colour of each cell, (classes, classes, 3): blue if correct, else orange."""
+    colours = _blend(palette.LIGHT["orange"], 0.85 * error_tints(counts))
+    colours[np.diag_indices(len(counts))] = _blend(palette.LIGHT["blue"], np.array(0.18))
+    return colours
 
 
-def _blend(colour: str, strength: np.ndarray) -> np.ndarray:
-    """Return as much of `colour` (0 to 1) mixed into white, shape (..., 3)."""
-    blend: np.ndarray = 1 - strength[..., None] * (1 - np.array(to_rgb(colour)))
+def _blend(colour: str, share: np.ndarray) -> np.ndarray:
+    """Return white mixed with a share of `colour`, 0 to 1, as floats of shape (..., 3)."""
+    blend: np.ndarray = 1 - share[..., None] * (1 - np.array(to_rgb(colour)))
     return blend
 
 
 def label_matrix(axes: Axes, across: np.ndarray, down: np.ndarray, names: Sequence[str]) -> None:
-    """Label the columns, on top, and the rows of a confusion matrix at the given places."""
+    """Label the columns and rows of a figure that is laid out as a confusion matrix."""
     labels = [short(name) for name in names]
     upright = max(map(len, labels)) > 3
     axes.set_xticks(across, labels, rotation=90 if upright else 0)
     axes.set_yticks(down, labels)
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
-    axes.set_xlabel("predicted class", labelpad=8)
-    axes.set_ylabel("true class", labelpad=8)
+    axes.set_xlabel("predicted label", labelpad=8)
+    axes.set_ylabel("true label", labelpad=8)
     axes.spines[:].set_visible(False)

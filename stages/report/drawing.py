@@ -1,11 +1,7 @@
-"""The part of the page that reads handwriting: the network, packed, and the scripts that run it."""
+"""The network as the page carries it, to read handwritten digits."""
 
 import base64
-import hashlib
-import json
 from collections.abc import Sequence
-from html import escape
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,70 +9,52 @@ import numpy as np
 from stages.shared import network
 from stages.shared.network import Layer
 
-# Numbers that fit: each takes four letters of a page of three million.
-LARGEST = 600_000
-# What a layer's weights are rounded to: whole numbers of so many bits.
+# Parameters that fit: each takes four characters of a page of three million.
+MAX_PARAMETERS = 600_000
+# Weights are rounded to whole numbers of this many bits.
 BITS = 24
 SHAPE = [28, 28, 1]
-# Of a layer's settings those that forward.js reads.
-READ = (
+# The settings of a layer that forward.js reads.
+SETTINGS = (
     *("activation", "cropping", "kernel_size", "offset", "padding", "pool_size"),
     *("scale", "strides", "units"),
 )
 
 
-class Part(NamedTuple):
-    """HTML, and what of it may run, as Content-Security-Policy has it."""
+class Drawing(NamedTuple):
+    """The data for the page's scripts; or, without data, the reason."""
 
-    html: str
-    scripts: str
+    network: dict[str, Any]
+    missing: str = ""
 
 
-def part(layers: Sequence[Layer], names: Sequence[str]) -> Part:
-    """Return the part to draw on, or, where the network cannot run in a page, why it is not there.
+def part(layers: Sequence[Layer], names: Sequence[str]) -> Drawing:
+    """Return the network as the page carries it, or why the page cannot run it.
 
     Args:
         layers: of the network, from images to probabilities.
         names: of the classes.
     """
-    if lack := _lack(list(layers)):
-        return Part(f"<section><h2>Draw a digit</h2><p>{escape(lack)}</p></section>", "'none'")
-    folder = Path(__file__).parent
-    markup, *scripts = (
-        (folder / name).read_text(encoding="utf-8")
-        for name in ("drawing.html", "forward.js", "handwriting.js", "drawing.js")
-    )
-    script = "".join(scripts)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # The only character of JSON that could end the element it is in.
-    data = json.dumps({"names": [*names], **_packed(layers)}).replace("<", "\\u003c")
-    return Part(
-        f'{markup}<script type="application/json" id="network">{data}</script>\n'
-        f"<script>{script}</script>",
-        f"'sha256-{digest}'",
-    )
+    if reason := _missing(list(layers)):
+        return Drawing({}, f"There is no canvas to draw on here: {reason}.")
+    return Drawing({"names": [*names], **_packed(layers)})
 
 
-def _lack(layers: list[Layer]) -> str:
-    """Return why the network cannot run in the page; "" if it can."""
+def _missing(layers: list[Layer]) -> str:
+    """Return why the page cannot run the network, or "" if it can."""
     shape = next((layer.settings.get("batch_shape") for layer in layers), None)
     if not shape or [*shape[1:]] != SHAPE:
-        return (
-            "There is no paper here to draw on: the network does not take grey images of 28 x 28."
-        )
-    if lack := network.unknown(layers):
-        return f"There is no paper here to draw on: this page cannot run the network, {lack}."
+        return "the network does not take grey images of 28 x 28"
+    if reason := network.unsupported(layers):
+        return f"this page cannot run the network, {reason}"
     count = sum(layer.parameters for layer in layers)
-    if count > LARGEST:
-        return (
-            f"There is no paper here to draw on: the network has {count:,} numbers, and this page"
-            f" holds {LARGEST:,}."
-        )
+    if count > MAX_PARAMETERS:
+        return f"the network has {count:,} parameters, the page has room for {MAX_PARAMETERS:,}"
     return ""
 
 
 def _packed(layers: Sequence[Layer]) -> dict[str, Any]:
-    """Return the layers as `load` of forward.js takes them."""
+    """Return the layers and their weights in the format that `load` of forward.js reads."""
     described, content = [], b""
     for layer in layers:
         arrays = []
@@ -85,6 +63,6 @@ def _packed(layers: Sequence[Layer]) -> dict[str, Any]:
             whole = np.rint(weights.astype(np.float64).ravel() / scale).astype("<i4")
             content += whole.view(np.uint8).reshape(-1, 4)[:, : BITS // 8].tobytes()
             arrays.append({"size": weights.size, "scale": scale})
-        settings = {key: layer.settings[key] for key in READ if key in layer.settings}
+        settings = {key: layer.settings[key] for key in SETTINGS if key in layer.settings}
         described.append({"kind": layer.kind, "name": layer.name, "arrays": arrays} | settings)
     return {"layers": described, "weights": base64.b64encode(content).decode()}

@@ -1,4 +1,4 @@
-"""The figures: arrays in, a matplotlib figure out, and that as SVG in the page's colours or PNG."""
+"""The figures of the run's tables, and any figure as PNG or as SVG in the page's colours."""
 
 import io
 import math
@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib.style
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
@@ -20,71 +22,78 @@ from matplotlib.ticker import (
 )
 
 from stages.report import palette
+from stages.shared.tables import Corruption, Table
 
-Table = Mapping[str, np.ndarray]
-
-# Inches of every figure: small, so that its letters are readable on a phone, which shrinks it.
+# Inches: small, so that text stays readable on a phone, which shrinks the figure.
 WIDTH = 5.0
 PERCENT = FuncFormatter(lambda share, _: f"{round(100 * share, 6):g}%")
-# What the strength of a change counts.
-UNITS = {
+# Units of the severity of each corruption.
+UNITS: dict[Corruption, str] = {
     "shift": "pixels to one side",
     "rotation": "degrees to one side",
     "noise": "grey values, of 255",
     "blur": "times blurred",
 }
-# What a figure shows, for those who do not see it.
-SAYS = {
-    "learning_curves": "Training and validation by epoch: loss, above, and wrong answers, below.",
+# For screen readers.
+DESCRIPTIONS = {
+    "learning_curves": "Training and validation by epoch: loss, above, and error rate, below.",
     "classes": "Recall and precision of each class; the table has the numbers.",
     "reliability": "Accuracy by confidence, above, and the number of images, below.",
-    "robustness": "Accuracy by strength of each change of the images.",
+    "robustness": "Accuracy on corrupted images by severity, a panel per corruption.",
 }
-# On a scale of factors 0 has no place; it is drawn as this.
+# A logarithmic scale has no 0; it is drawn as this.
 LEAST = 0.0001
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 GREY = palette.LIGHT["soft"]
 
 
 def style() -> AbstractContextManager[None]:
-    """Return the context to make and save figures in: matplotlib's defaults and our style only."""
+    """Return a context in which figures have our style over matplotlib's defaults, no other."""
     ours = Path(__file__).with_name("style.mplstyle")
     return matplotlib.style.context(str(ours), after_reset=True)
 
 
 def drawn(tables: Mapping[str, Table]) -> dict[str, Figure]:
-    """Return the page's figures, by the names of the functions that make them of `tables`."""
+    """Return the page's figures from the tables of the same names."""
     makers = (learning_curves, classes, reliability, robustness)
     return {make.__name__: make(tables[make.__name__]) for make in makers}
 
 
 def png(figure: Figure, dpi: int) -> bytes:
-    """Return the figure as PNG on white, without the chunk that names matplotlib's version."""
+    """Return the figure as PNG on white, without matplotlib's version, so that bytes last."""
     content = io.BytesIO()
     nothing = {"Software": None}
     figure.savefig(content, format="png", dpi=dpi, facecolor="white", metadata=nothing)
     return content.getvalue()
 
 
-def svg(name: str, figure: Figure) -> str:
-    """Return the figure as an <svg> for the page.
+def svg(name: str, figure: Figure) -> Markup:
+    """Return the figure as SVG for the page.
 
-    Its colours become the page's variables, so that it is light and dark with it; the names of
-    its parts begin with `name`, so that they are unique in the page.
+    Its colours become the page's variables, so that it follows light and dark mode; its ids start
+    with `name`, so that they are unique in the page.
     """
     content = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(content, format="svg", metadata=nothing)
-    drawing = palette.variables(content.getvalue())
-    drawing = re.sub(r"<!--.*?-->\s*|<style.*?</style>", "", drawing, flags=re.DOTALL)
-    drawing = re.sub(r'( id="|href="#|url\(#)', rf"\1{name}-", drawing[drawing.index("<svg") :])
-    drawing = re.sub(r'\b(width|height)="([\d.]+)pt"', r'\1="\2"', drawing, count=2)
-    return drawing.replace("<svg", f'<svg role="img" aria-label="{SAYS[name]}"', 1)
+    # Parsing drops comments and the document type.
+    root = ElementTree.fromstring(palette.variables(content.getvalue()))  # noqa: S314
+    for definitions in root.iter(f"{{{SVG}}}defs"):
+        for style in definitions.findall(f"{{{SVG}}}style"):  # would apply to the whole page
+            definitions.remove(style)
+    for side in ("width", "height"):
+        root.set(side, root.attrib[side].removesuffix("pt"))
+    root.attrib |= {"role": "img", "aria-label": DESCRIPTIONS[name]}
+    for prefix, namespace in (("", SVG), ("xlink", XLINK)):
+        ElementTree.register_namespace(prefix, namespace)
+    drawing = ElementTree.tostring(root, encoding="unicode")
+    return Markup(re.sub(r'( id="|href="#|url\(#)', rf"\1{name}-", drawing))  # noqa: S704
 
 
 def learning_curves(curve: Table) -> Figure:
-    """Return loss and share of wrong answers by epoch, training and validation.
+    """Return the figure of loss and error rate by epoch, training and validation.
 
-    Both fall fast, then slowly: a scale of factors shows the first epoch and the last.
+    Both fall fast, then slowly: a logarithmic scale shows the first epoch and the last.
 
     Args:
         curve: `epoch`, `loss`, `accuracy`, `validation_loss`, `validation_accuracy`, each
@@ -100,7 +109,7 @@ def learning_curves(curve: Table) -> Figure:
             axes.plot(curve["epoch"], np.maximum(numbers, LEAST), line, label=part)
     upper.set_title("Loss (lower is better)")
     upper.legend()
-    lower.set_title("Wrong answers (fewer are better)")
+    lower.set_title("Error rate (lower is better)")
     for axes, written in ((upper, StrMethodFormatter("{x:g}")), (lower, PERCENT)):
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -118,7 +127,7 @@ def short(name: str) -> str:
 
 
 def classes(scores: Table) -> Figure:
-    """Return recall, with its 95% interval, and precision of each class.
+    """Return the figure of recall, with its 95% interval, and precision of each class.
 
     Args:
         scores: `class`, `precision`, `recall`, `recall_low`, `recall_high`, each (classes,).
@@ -144,11 +153,11 @@ def classes(scores: Table) -> Figure:
 
 
 def reliability(bins: Table) -> Figure:
-    """Return accuracy against confidence, and how many images have each confidence.
+    """Return the figure of accuracy by confidence, and of the number of images in each bin.
 
     Args:
         bins: `low`, `high`, `count`, `confidence`, `accuracy`, `accuracy_low`, `accuracy_high`,
-            each (bins that hold an image,).
+            each (bins,).
     """
     figure = Figure((WIDTH, 6), layout="constrained")
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
@@ -166,7 +175,7 @@ def reliability(bins: Table) -> Figure:
 
 
 def _count(axes: Axes, bins: Table) -> None:
-    """Draw how many images each bin holds."""
+    """Draw the number of images in each bin."""
     width = bins["high"] - bins["low"]
     bars = axes.bar(bins["low"], bins["count"], 0.94 * width, align="edge")
     if width.min() > 0.05:
@@ -175,29 +184,30 @@ def _count(axes: Axes, bins: Table) -> None:
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_ylim(0.5, 4 * bins["count"].max())
     axes.set_ylabel("images")
-    axes.set_xlabel("confidence (probability of the answer given)")
+    axes.set_xlabel("confidence (probability of the predicted label)")
     axes.set_xlim(-0.01, 1.01)
     axes.xaxis.set_major_formatter(PERCENT)
 
 
-def robustness(changes: Table) -> Figure:
-    """Return accuracy by strength, a panel a change, with the 95% interval as a band.
+def robustness(corruptions: Table) -> Figure:
+    """Return the figure of accuracy by severity, with its 95% interval, a panel per corruption.
 
     Args:
-        changes: `change`, `strength`, `accuracy`, `accuracy_low`, `accuracy_high`, each (rows,).
+        corruptions: `corruption`, `severity`, `accuracy`, `accuracy_low`, `accuracy_high`, each
+            (rows,).
     """
-    names = list(dict.fromkeys(changes["change"].tolist()))
+    names = list(dict.fromkeys(corruptions["corruption"].tolist()))
     rows = math.ceil(len(names) / 2)
     figure = Figure((WIDTH, 0.3 + 2.3 * rows), layout="constrained")
     panels = figure.subplots(rows, 2, sharey=True, squeeze=False).ravel()
     for axes, name in zip(panels, names, strict=False):
-        row = np.flatnonzero(changes["change"] == name)
-        strength, accuracy, low, high = (
-            changes[column][row]
-            for column in ("strength", "accuracy", "accuracy_low", "accuracy_high")
+        row = np.flatnonzero(corruptions["corruption"] == name)
+        severity, accuracy, low, high = (
+            corruptions[column][row]
+            for column in ("severity", "accuracy", "accuracy_low", "accuracy_high")
         )
-        axes.fill_between(strength, low, high, color="C0", alpha=0.2, linewidth=0)
-        axes.plot(strength, accuracy, "o-")
+        axes.fill_between(severity, low, high, color="C0", alpha=0.2, linewidth=0)
+        axes.plot(severity, accuracy, "o-")
         axes.set_title(name.capitalize())
         axes.set_xlabel(UNITS[name])
         axes.set_ylim(0, 1.02)

@@ -1,75 +1,74 @@
-"""The galleries: which test images to show, and each with what the model said."""
+"""What the page's galleries show: test images with their predictions, filters with activations."""
 
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
-from stages.report.figures import short
-from stages.report.pictures import ink, signed
+from stages.report.inputs import Predictions
+from stages.report.pictures import Picture, ink, signed
 from stages.shared import network
 from stages.shared.network import Layer
 
-# So many of the probabilities are told when the pointer rests on a picture.
-TOLD = 5
+# The number of classes whose probabilities the tooltip of a picture lists.
+TOP = 5
 
 
-def surest(chosen: np.ndarray, confidence: np.ndarray, limit: int) -> list[int]:
-    """Return the images where `chosen` (n,) is true, the surest first, at most `limit`."""
-    return _ordered(chosen, -confidence, limit)
+class Guess(NamedTuple):
+    """A class name and its probability."""
+
+    name: str
+    probability: float
 
 
-def hardest(chosen: np.ndarray, confidence: np.ndarray, limit: int) -> list[int]:
-    """Return the images where `chosen` (n,) is true, the least sure first, at most `limit`."""
-    return _ordered(chosen, confidence, limit)
+class Example(NamedTuple):
+    """A test image and its prediction.
 
-
-def _ordered(chosen: np.ndarray, key: np.ndarray, limit: int) -> list[int]:
-    """Of equal ones the lower index comes first."""
-    held = np.flatnonzero(chosen)
-    order: list[int] = held[np.argsort(key[held], kind="stable")][:limit].tolist()
-    return order
-
-
-def answers(
-    indices: Iterable[int],
-    images: np.ndarray,
-    actual: np.ndarray,
-    probabilities: np.ndarray,
-    names: Sequence[str],
-) -> str:
-    """Return a figure an image: what the model said, what else it was or could have been, which.
-
-    Args:
-        indices: of the images to show.
-        images: (n, height, width, channels) uint8, of which the first channel is shown.
-        actual: (n,) integers, labels.
-        probabilities: (n, classes).
-        names: of the classes.
+    Attributes:
+        number: of the image among the test images, from 0.
+        picture: of its first channel.
+        true: the name of its true class.
+        predicted: the most likely class.
+        other: the true class, or the second most likely one if the prediction is correct.
+        top: the most likely classes, in order.
     """
-    return "".join(
-        _answer(i, images[i, ..., 0], int(actual[i]), probabilities[i], names) for i in indices
+
+    number: int
+    picture: Picture
+    true: str
+    predicted: Guess
+    other: Guess
+    top: list[Guess]
+
+
+class Filters(NamedTuple):
+    """Pictures of each filter's weights and activations; without pictures, the reason."""
+
+    pictures: list[tuple[Picture, Picture]]
+    missing: str = ""
+
+
+def examples(predictions: Predictions, indices: Iterable[int]) -> list[Example]:
+    """Return the test images with these indices, with their predictions."""
+    return [_example(predictions, index) for index in indices]
+
+
+def _example(predictions: Predictions, index: int) -> Example:
+    probabilities, true = predictions.probabilities[index], int(predictions.actual[index])
+    order = np.argsort(-probabilities, kind="stable").tolist()
+    guesses = [Guess(predictions.names[label], float(probabilities[label])) for label in order]
+    return Example(
+        number=index,
+        picture=ink(predictions.images[index, ..., 0]),
+        true=predictions.names[true],
+        predicted=guesses[0],
+        other=guesses[1 if order[0] == true else order.index(true)],
+        top=guesses[:TOP],
     )
 
 
-def _answer(
-    index: int, image: np.ndarray, true: int, probabilities: np.ndarray, names: Sequence[str]
-) -> str:
-    order = np.argsort(-probabilities, kind="stable")
-    said, second = order[:2].tolist()
-    other, word = (second, "or") if said == true else (true, "is")
-    told = "\n".join(f"{names[label]}: {probabilities[label]:.2%}" for label in order[:TOLD])
-    says = f"Test image {index}, a {names[true]}, taken for {names[said]}"
-    return (
-        f'<figure title="{escape(told)}">{ink(image, says)}<figcaption>'
-        f"<b>said {escape(short(names[said]))}</b> <i>{probabilities[said]:.1%}</i>"
-        f"<span>{word} {escape(short(names[other]))}</span> <i>{probabilities[other]:.1%}</i>"
-        f"<small>no. {index}</small></figcaption></figure>"
-    )
-
-
-def filters(layers: list[Layer], image: np.ndarray) -> str:
-    """Return a figure a filter of the first convolution: its weights, and what it sees in `image`.
+def filters(layers: list[Layer], image: np.ndarray) -> Filters:
+    """Return the filters of the first convolution, and their activations for `image`.
 
     Args:
         layers: of the network.
@@ -77,15 +76,13 @@ def filters(layers: list[Layer], image: np.ndarray) -> str:
     """
     kinds = [layer.kind for layer in layers]
     if "Conv2D" not in kinds:
-        return "<p>The network has no convolution.</p>"
-    upto = layers[: kinds.index("Conv2D") + 1]
-    if lack := network.unknown(upto):
-        return f"<p>This page cannot compute what they see: {escape(lack)}.</p>"
-    kernel, seen = upto[-1].weights[0], np.maximum(network.run(upto, image)[-1], 0)
-    strength = np.round(255 * seen / max(seen.max(), np.finfo(np.float32).tiny)).astype(np.uint8)
-    return "".join(
-        f"<figure>{signed(kernel[:, :, 0, i], f'Weights of filter {i}')}"
-        f"{ink(strength[..., i], f'What filter {i} sees')}"
-        f"<figcaption><small>no. {i}</small></figcaption></figure>"
-        for i in range(kernel.shape[-1])
+        return Filters([], "The network has no convolution.")
+    first = layers[: kinds.index("Conv2D") + 1]
+    if reason := network.unsupported(first):
+        return Filters([], f"This page cannot compute their activations: {reason}.")
+    kernel, activations = first[-1].weights[0], np.maximum(network.run(first, image)[-1], 0)
+    highest = max(activations.max(), np.finfo(np.float32).tiny)
+    shades = np.round(255 * activations / highest).astype(np.uint8)
+    return Filters(
+        [(signed(kernel[:, :, 0, i]), ink(shades[..., i])) for i in range(kernel.shape[-1])]
     )

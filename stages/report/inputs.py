@@ -1,15 +1,13 @@
-"""What the report reads, checked where it comes in."""
+"""What the report reads, checked: the learning curve, the provenance and the predictions."""
 
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel
 
-from stages.shared import artifacts
 from stages.shared.errors import StageError
-
-T = TypeVar("T")
 
 
 class Epoch(BaseModel):
@@ -22,109 +20,71 @@ class Epoch(BaseModel):
     validation_accuracy: float
 
 
-class Prediction(BaseModel):
-    """A row of the predictions: the labels of a test image."""
-
-    actual: int = Field(ge=0)
-    predicted: int = Field(ge=0)
-
-
-class ClassScores(BaseModel):
-    """A row of the scores by class."""
-
-    precision: float
-    recall: float
-    recall_low: float
-    recall_high: float
-    f1: float
-    count: int
-
-
-class Bin(BaseModel):
-    """A row of the calibration: the test images of like confidence."""
-
-    low: float
-    high: float
-    count: int = Field(ge=1)
-    confidence: float
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
-
-
-class Change(BaseModel):
-    """A row of the robustness: so many test images, changed by so much."""
-
-    change: Literal["shift", "rotation", "noise", "blur"]
-    strength: int
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
-    count: int
-
-
-class Headline(BaseModel):
-    """The metrics of `evaluate` that the page speaks of."""
-
-    model_config = ConfigDict(extra="allow")
-
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
-    errors: int
-    calibration_error: float
-
-
 class Provenance(BaseModel):
-    """What the model was trained with."""
+    """What the model was trained with, and how far it can be reproduced."""
 
     promise: str
     versions: dict[str, str]
     warnings: list[str]
 
 
-def table(path: Path, row: type[BaseModel]) -> dict[str, np.ndarray]:
-    """Return the columns of the CSV at `path`, (rows,) each, by name.
+@dataclass(frozen=True)
+class Predictions:
+    """The test images, with the true label and the prediction of each.
+
+    Attributes:
+        images: (n, height, width, channels) uint8.
+        actual, predicted: (n,) integers, labels.
+        probabilities: (n, classes).
+        names: of the classes.
 
     Raises:
-        StageError: it has no rows, or one that is not a `row`.
+        StageError: the arrays differ in their numbers of images or classes.
     """
-    rows = checked(path, list[row], artifacts.read_csv(path))  # type: ignore[valid-type]
-    if not rows:
-        raise StageError(f"{path} has no rows")
-    return {name: np.array([getattr(row, name) for row in rows]) for name in row.model_fields}
+
+    images: np.ndarray
+    actual: np.ndarray
+    predicted: np.ndarray
+    probabilities: np.ndarray
+    names: Sequence[str]
+
+    def __post_init__(self) -> None:
+        count, classes = len(self.actual), len(self.names)
+        if self.probabilities.shape != (count, classes):
+            raise StageError(
+                f"{count} predictions of {classes} classes,"
+                f" but probabilities {self.probabilities.shape}"
+            )
+        shape, dtype = self.images.shape, self.images.dtype
+        if shape[:1] != (count,) or len(shape) != 4 or dtype != np.uint8:
+            raise StageError(f"{count} predictions, but test images {dtype} {shape}")
+        highest = max(self.actual.max(), self.predicted.max())
+        if highest >= classes:
+            raise StageError(f"a label is {highest}, but there are {classes} classes")
+
+    @cached_property
+    def confidence(self) -> np.ndarray:
+        """The probability of each image's predicted label, (n,)."""
+        highest: np.ndarray = self.probabilities.max(axis=1)
+        return highest
+
+    @cached_property
+    def is_error(self) -> np.ndarray:
+        """Whether each image's predicted label is wrong, (n,) bool."""
+        is_error: np.ndarray = self.actual != self.predicted
+        return is_error
+
+    def most_confident(self, chosen: np.ndarray, limit: int | None = None) -> list[int]:
+        """Return indices of images where `chosen` (n,) is true, the most confident first."""
+        return _ordered(chosen, -self.confidence, limit)
+
+    def least_confident(self, chosen: np.ndarray, limit: int | None = None) -> list[int]:
+        """Return indices of images where `chosen` (n,) is true, the least confident first."""
+        return _ordered(chosen, self.confidence, limit)
 
 
-def document(path: Path, kind: type[T]) -> T:
-    """Return the content of the JSON file at `path`.
-
-    Raises:
-        StageError: it is not of that kind.
-    """
-    return checked(path, kind, artifacts.read_json(path))
-
-
-def checked(path: Path, kind: type[T], content: Any) -> T:
-    """Return `content`, which was read at `path`, as what it must be; StageError if it is not."""
-    try:
-        return TypeAdapter(kind).validate_python(content)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        place = "".join(f"{part}: " for part in problem["loc"])
-        raise StageError(f"{path}: {place}{problem['msg']}") from None
-
-
-def check_sizes(
-    labels: dict[str, np.ndarray], probabilities: np.ndarray, images: np.ndarray, classes: int
-) -> None:
-    """Raise StageError unless the files speak of the same images and the same classes."""
-    count = len(labels["actual"])
-    if probabilities.shape != (count, classes):
-        raise StageError(
-            f"{count} predictions of {classes} classes, but probabilities {probabilities.shape}"
-        )
-    if len(images) != count or images.ndim != 4 or images.dtype != np.uint8:
-        raise StageError(f"{count} predictions, but test images {images.dtype} {images.shape}")
-    highest = max(column.max() for column in labels.values())
-    if highest >= classes:
-        raise StageError(f"a label is {highest}, but there are {classes} classes")
+def _ordered(chosen: np.ndarray, key: np.ndarray, limit: int | None) -> list[int]:
+    """Return at most `limit` indices where `chosen` is true, by key; ties keep their order."""
+    held = np.flatnonzero(chosen)
+    order: list[int] = held[np.argsort(key[held], kind="stable")][:limit].tolist()
+    return order

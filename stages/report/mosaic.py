@@ -1,7 +1,7 @@
-"""The figure of the mistakes: pictures of the wrongly classified images, as a confusion matrix."""
+"""The figure of the mistakes: the misclassified images, laid out as a confusion matrix."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,45 +10,40 @@ from matplotlib.figure import Figure
 
 from stages.report.confusion import label_matrix
 from stages.report.figures import GREY, short
+from stages.report.inputs import Predictions
 
-# Of a picture, and of all of them side by side or one above the other, in points at most.
+# The largest height of a picture, and side of the whole figure, in points.
 PICTURE, WIDEST = 42, 1500
 
 
 @dataclass
 class Cell:
-    """The images of one true and one predicted class: indices of those shown, and how many not."""
+    """The mistakes of one true and one predicted label: indices of the shown, number of others."""
 
     shown: list[int] = field(default_factory=list)
     hidden: int = 0
 
     @property
     def places(self) -> int:
-        """How many it takes; one says how many are not shown."""
+        """The number of pictures, and one place more for the number of those not shown."""
         return len(self.shown) + (self.hidden > 0)
 
 
 Cells = Mapping[tuple[int, int], Cell]
 
 
-def cells(
-    indices: Iterable[int],
-    actual: np.ndarray,
-    predicted: np.ndarray,
-    limit: int,
-    limit_in_cell: int,
-) -> Cells:
-    """Return the images in their cells, by (true, predicted) class, in the order given.
+def cells(predictions: Predictions, limit: int, limit_in_cell: int) -> Cells:
+    """Return the mistakes by true and predicted label, the most confident first.
 
     Args:
-        indices: of the images.
-        actual, predicted: (n,) integers, labels.
-        limit: of all images the first so many are shown.
-        limit_in_cell: and of those in a cell.
+        predictions: of which the mistakes are taken.
+        limit: the number of mistakes shown in all.
+        limit_in_cell: the number shown per cell.
     """
     chosen: dict[tuple[int, int], Cell] = {}
-    for rank, index in enumerate(indices):
-        cell = chosen.setdefault((int(actual[index]), int(predicted[index])), Cell())
+    for rank, index in enumerate(predictions.most_confident(predictions.is_error)):
+        classes = int(predictions.actual[index]), int(predictions.predicted[index])
+        cell = chosen.setdefault(classes, Cell())
         if rank < limit and len(cell.shown) < limit_in_cell:
             cell.shown.append(index)
         else:
@@ -57,7 +52,7 @@ def cells(
 
 
 class Layout:
-    """Where each picture goes, in pixels of the pictures.
+    """The place of each picture, in pixels of the pictures.
 
     A column is as wide, and a row as high, as its fullest cell needs.
 
@@ -70,64 +65,63 @@ class Layout:
         self.pitch_x, self.pitch_y = width + self.gap, height + self.caption
         self.across = np.ones(classes, dtype=int)
         down = np.ones(classes, dtype=int)
-        for (_, guess), cell in chosen.items():
-            self.across[guess] = max(self.across[guess], round(math.sqrt(cell.places)))
-        for (true, guess), cell in chosen.items():
-            down[true] = max(down[true], math.ceil(cell.places / self.across[guess]))
+        for (_, predicted), cell in chosen.items():
+            self.across[predicted] = max(self.across[predicted], round(math.sqrt(cell.places)))
+        for (true, predicted), cell in chosen.items():
+            down[true] = max(down[true], math.ceil(cell.places / self.across[predicted]))
         self.x_edges = np.append(0, np.cumsum(self.across * self.pitch_x + self.gap))
         self.y_edges = np.append(0, np.cumsum(down * self.pitch_y + self.gap))
 
-    def corner(self, true: int, guess: int, place: int) -> tuple[int, int]:
-        """Return x and y of the upper left corner of the cell's picture number `place`."""
-        row, column = divmod(place, int(self.across[guess]))
-        x = self.x_edges[guess] + self.gap + column * self.pitch_x
+    def corner(self, true: int, predicted: int, place: int) -> tuple[int, int]:
+        """Return x and y of the upper left corner of a picture, by its place in its cell."""
+        row, column = divmod(place, int(self.across[predicted]))
+        x = self.x_edges[predicted] + self.gap + column * self.pitch_x
         y = self.y_edges[true] + self.gap + row * self.pitch_y
         return int(x), int(y)
 
 
-def draw(chosen: Cells, images: np.ndarray, confidence: np.ndarray, names: Sequence[str]) -> Figure:
-    """Return the pictures of the mistakes laid out as a confusion matrix.
+def draw(chosen: Cells, predictions: Predictions) -> Figure:
+    """Return the figure of the mistakes, laid out as a confusion matrix.
 
-    Beneath each picture stands the probability of the wrong answer, where there is room; a cell
-    that does not show all of its images says how many more there are.
+    Beneath each picture stands its confidence, where there is room; a cell that does not show all
+    of its mistakes says how many more there are.
 
     Args:
-        chosen: which images to show.
-        images: (n, height, width, channels) uint8, of which the first channel is shown.
-        confidence: (n,), the probability of the predicted class.
-        names: of the classes.
+        chosen: the mistakes to show.
+        predictions: of whose images the first channel is shown.
     """
+    images, confidence, names = predictions.images, predictions.confidence, predictions.names
     height, width = images.shape[1:3]
     layout = Layout(chosen, len(names), height, width)
     columns, rows = layout.x_edges, layout.y_edges
     scale = _scale(PICTURE / height, WIDEST / max(columns[-1], rows[-1]))
     result, axes = _canvas(columns[-1] * scale, rows[-1] * scale, names)
     mosaic = _empty(layout)
-    for (true, guess), cell in chosen.items():
+    for (true, predicted), cell in chosen.items():
         for place, index in enumerate(cell.shown):
-            x, y = layout.corner(true, guess, place)
+            x, y = layout.corner(true, predicted, place)
             mosaic[y : y + height, x : x + width] = 255 - images[index, ..., 0]
             if scale * height > 0.8 * PICTURE:
                 text = f"{confidence[index]:.0%}"
                 axes.text(x + width / 2, y + height + 1, text, ha="center", va="top", fontsize=9)
         if cell.hidden:
-            x, y = layout.corner(true, guess, len(cell.shown))
-            middle, says = (x + width / 2, y + height / 2), f"+{cell.hidden}\nmore"
-            axes.text(*middle, says, ha="center", va="center", fontsize=min(8 * scale, 14))
+            x, y = layout.corner(true, predicted, len(cell.shown))
+            middle, text = (x + width / 2, y + height / 2), f"+{cell.hidden}\nmore"
+            axes.text(*middle, text, ha="center", va="center", fontsize=min(8 * scale, 14))
     extent = (0, columns[-1], rows[-1], 0)
     axes.imshow(mosaic, "gray", vmin=0, vmax=255, interpolation="nearest", extent=extent)
     _rule(axes, layout, names)
     if not chosen:
-        middle, paper = (columns[-1] / 2, rows[-1] / 2), {"facecolor": "white", "pad": 12}
-        axes.text(*middle, "no mistakes", ha="center", va="center", fontsize=16, bbox=paper)
+        middle, box = (columns[-1] / 2, rows[-1] / 2), {"facecolor": "white", "pad": 12}
+        axes.text(*middle, "no mistakes", ha="center", va="center", fontsize=16, bbox=box)
     return result
 
 
 def _scale(wanted: float, highest: float) -> float:
-    """Return how many points a pixel of a picture becomes.
+    """Return the size of a picture's pixel in points.
 
-    It is a whole number of half points, which are the dots of 144 an inch, where there is room
-    for one: then all pixels are of one size.
+    It is a multiple of half a point, a dot at 144 dots per inch, where there is room for that: then
+    all pixels have one size.
     """
     return math.floor(2 * min(wanted, highest)) / 2 or highest
 
@@ -143,7 +137,7 @@ def _canvas(width: float, height: float, names: Sequence[str]) -> tuple[Figure, 
 
 
 def _empty(layout: Layout) -> np.ndarray:
-    """Return a white canvas, (height, width) uint8, whose diagonal cells are grey."""
+    """Return an empty mosaic, (height, width) uint8: white, but grey on the diagonal."""
     x, y = layout.x_edges, layout.y_edges
     canvas = np.full((y[-1], x[-1]), 255, dtype=np.uint8)
     for i in range(len(x) - 1):
@@ -152,7 +146,7 @@ def _empty(layout: Layout) -> np.ndarray:
 
 
 def _rule(axes: Axes, layout: Layout, names: Sequence[str]) -> None:
-    """Draw the cells' borders and name the classes."""
+    """Draw the borders of the cells and label the classes."""
     x, y = layout.x_edges, layout.y_edges
     label_matrix(axes, (x[:-1] + x[1:]) / 2, (y[:-1] + y[1:]) / 2, names)
     axes.grid(False)

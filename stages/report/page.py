@@ -1,116 +1,85 @@
-"""The page: one HTML file that holds the whole report."""
+"""The page: the rows of its tables, and its rendering from templates/ and static/."""
 
+import base64
+import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from html import escape
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from string import Template
 from typing import Any
 
-import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from stages.report import palette
 from stages.report.figures import short
-from stages.report.inputs import Headline
 from stages.shared.network import Layer
+from stages.shared.tables import Table
 
 Row = tuple[Any, ...]
-# What of a layer's settings is worth a reader's time.
-TELLING = (
+# The settings of a layer that the page shows.
+SETTINGS = (
     *("filters", "kernel_size", "padding", "pool_size", "cropping", "units", "rate"),
     *("activation", "scale", "offset"),
 )
+FOLDER = Path(__file__).parent
+SCRIPTS = ("forward.js", "handwriting.js", "drawing.js")
 
 
-def render(**parts: str) -> str:
-    """Return the page, with each of its parts, HTML, in its place in page.html."""
-    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-    return Template(template).substitute(parts, palette=palette.css())
-
-
-def verdict(metrics: Headline, count: int, warnings: Sequence[str]) -> str:
-    """Return the result in one sentence, and what the training warned of."""
-    result = (
-        f"It gets {metrics.accuracy:.2%} of {count:,} unseen test images right "
-        f"(95% interval {metrics.accuracy_low:.2%} to {metrics.accuracy_high:.2%}) "
-        f"and makes {metrics.errors:,} mistake{'' if metrics.errors == 1 else 's'}."
+def render(template: str, **values: Any) -> str:
+    """Return the HTML of a template in templates/, rendered with these values, each escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return "".join([result, *(f" <em>Warning: {escape(text)}.</em>" for text in warnings)])
+    environment.filters |= {"percent": "{:.2%}".format, "thousands": "{:,d}".format, "short": short}
+    script = Markup().join(map(_static, SCRIPTS))
+    # The page's Content-Security-Policy lets no other script run.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment.globals |= {
+        "css": _static("page.css"),
+        "palettes": {"light": palette.LIGHT, "dark": palette.DARK},
+        "script": script,
+        "script_digest": digest,
+    }
+    return environment.get_template(template).render(values)
 
 
-def shown(some: int, count: int) -> str:
-    """Return in words that `some` of `count` images are shown."""
-    if some < count:
-        return f"The {some:,} surest of {count:,} are shown."
-    return f"All {count:,} are shown." if count else "There are none."
+def _static(name: str) -> Markup:
+    """Return the content of a file in static/, which is our own and so is not escaped."""
+    return Markup((FOLDER / "static" / name).read_text(encoding="utf-8"))  # noqa: S704
 
 
-def confusion(counts: np.ndarray, names: Sequence[str]) -> str:
-    """Return the confusion matrix as a table.
-
-    Args:
-        counts: (classes, classes) integers, by true and predicted class.
-        names: of the classes.
-    """
-    most = max((counts * ~np.eye(len(names), dtype=bool)).max(), 1)
-    upright = "long" if max(len(short(name)) for name in names) > 3 else ""
-    head = "".join(
-        f'<th scope="col"><span class="{upright}">{escape(short(name))}</span></th>'
-        for name in names
-    )
-    body = "".join(
-        f'<tr><th scope="row">{escape(short(name))}</th>'
-        f"{''.join(_count(n, i == j, most) for j, n in enumerate(counts[i].tolist()))}</tr>"
-        for i, name in enumerate(names)
-    )
-    axis = f'<th colspan="{len(names)}">taken for</th>'
-    return (
-        f'<table class="confusion"><thead><tr><th rowspan="2">true</th>{axis}</tr>'
-        f"<tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    )
+def classes(report: Table) -> list[Row]:
+    """Return the rows of the classification report: class, recall, precision, F1 and support."""
+    shown = ("class", "recall", "precision", "f1", "support")
+    return list(zip(*(report[name].tolist() for name in shown), strict=True))
 
 
-def _count(count: int, right: bool, most: int) -> str:
-    """Return a cell; of wrong answers, the more, the stronger its colour."""
-    if right:
-        return f'<td class="right">{count}</td>'
-    return f'<td style="--s:{(count / most) ** 0.5:.2f}">{count}</td>' if count else "<td></td>"
-
-
-def by_class(classes: Mapping[str, np.ndarray], names: Sequence[str]) -> str:
-    """Return the scores of each class as a table."""
-    columns = (classes[name].tolist() for name in ("recall", "precision", "f1", "count"))
-    return table(
-        ("class", "recall", "precision", "F1", "images"), zip(names, *columns, strict=True)
-    )
-
-
-def parameters(sections: Mapping[str, Any]) -> str:
-    """Return a heading and a table for each section of params.yaml."""
-    return "".join(
-        f"<div><h3>{escape(name)}</h3>{table((), flat(section))}</div>"
+def parameters(sections: Mapping[str, Any]) -> dict[str, list[Row]]:
+    """Return the names and values of the parameters in each section of params.yaml."""
+    return {
+        name: list(flat(section))
         for name, section in sections.items()
         if isinstance(section, Mapping)
-    )
+    }
 
 
-def layers(network: Sequence[Layer]) -> str:
-    """Return the layers with their numbers of parameters, and their sum, as a table."""
-    rows: list[Row] = [
-        (
-            *(layer.name, layer.kind, layer.parameters),
-            "; ".join(
-                f"{key} {plain(layer.settings[key])}" for key in TELLING if key in layer.settings
-            ),
+def layers(network: Sequence[Layer]) -> list[Row]:
+    """Return name, kind, number of parameters and settings of each layer, and the sum."""
+    rows: list[Row] = []
+    for layer in network:
+        settings = (
+            f"{key} {plain(layer.settings[key])}" for key in SETTINGS if key in layer.settings
         )
-        for layer in network
-    ]
-    total = ("all", "", sum(layer.parameters for layer in network), "")
-    return table(("layer", "kind", "parameters", "settings"), [*rows, total])
+        rows.append((layer.name, layer.kind, layer.parameters, "; ".join(settings)))
+    return [*rows, ("all", "", sum(layer.parameters for layer in network), "")]
 
 
 def flat(section: Mapping[str, Any]) -> Iterator[Row]:
-    """Yield a row a parameter, a mapping within as rows of its own."""
+    """Yield the name and the value of each parameter, with dotted names for nested ones."""
     for name, value in section.items():
         if isinstance(value, dict):
             yield from ((f"{name}.{key}", text) for key, text in flat(value))
@@ -119,26 +88,9 @@ def flat(section: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def plain(value: Any) -> str:
-    """Return a value as params.yaml has it, a list without its brackets, but those within."""
+    """Return a value as in params.yaml, but for the brackets of an outer list."""
     if isinstance(value, list) and value:
         return ", ".join(f"[{plain(e)}]" if e and isinstance(e, list) else plain(e) for e in value)
     if isinstance(value, float):
         return f"{value:.6g}"
     return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-def table(header: Iterable[str], rows: Iterable[Row]) -> str:
-    """Return a table; the first cell of a row is its heading."""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
-    body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(map(cell, values))}</tr>'
-        for name, *values in rows
-    )
-    return f"<table>{head and f'<thead><tr>{head}</tr></thead>'}<tbody>{body}</tbody></table>"
-
-
-def cell(value: Any) -> str:
-    """Return a cell of a table; numbers are set to the right, shares as percentages."""
-    if isinstance(value, str):
-        return f"<td>{escape(value)}</td>"
-    return f'<td class="number">{value:{",d" if isinstance(value, int) else ".2%"}}</td>'

@@ -1,4 +1,4 @@
-"""The one palette: what a colour is called, and what it is by day and by night.
+"""The palette of page and figures: the colours by name, in light and in dark mode.
 
 Blue and orange are Okabe and Ito's, which colour-blind readers can tell apart.
 """
@@ -23,17 +23,8 @@ DARK = {
 }
 
 
-def css() -> str:
-    """Return the palette as CSS variables; on paper it is always day."""
-    day, night = (
-        "".join(f"--{name}:{colour};" for name, colour in colours.items())
-        for colours in (LIGHT, DARK)
-    )
-    return f":root{{{day}}}@media screen and (prefers-color-scheme:dark){{:root{{{night}}}}}"
-
-
 def variables(drawing: str) -> str:
-    """Return an SVG drawn in the light colours with the names of the colours in their place."""
+    """Return an SVG with its light colours replaced by the page's CSS variables."""
     for name, colour in LIGHT.items():
         drawing = drawing.replace(colour, f"var(--{name})")
     return drawing

@@ -6,7 +6,7 @@ from stages.shared.params import Section
 
 
 class Params(Section):
-    """The section `report` of params.yaml, which says what each means."""
+    """The section `report` of params.yaml, which describes each parameter."""
 
     mistakes: int = Field(ge=1, le=500)
     mistakes_in_cell: int = Field(ge=1, le=100)

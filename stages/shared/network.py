@@ -1,6 +1,6 @@
 """A saved network, read and run without Keras: quick to start, one image at a time.
 
-The page of the report runs it the same way in JavaScript, `stages/report/forward.js`.
+The page of the report runs it the same way in JavaScript, `stages/report/static/forward.js`.
 """
 
 import io
@@ -19,7 +19,7 @@ from stages.shared.errors import StageError, named_errors
 
 
 class Layer(NamedTuple):
-    """A layer: its settings as Keras names them, its arrays in Keras' order."""
+    """A layer of a saved network, with the settings and the order of weights that Keras has."""
 
     name: str
     kind: str
@@ -28,7 +28,7 @@ class Layer(NamedTuple):
 
     @property
     def parameters(self) -> int:
-        """How many numbers it has learned."""
+        """The number of its parameters."""
         return sum(array.size for array in self.weights)
 
 
@@ -36,7 +36,7 @@ def read(path: Path) -> list[Layer]:
     """Return the layers of the saved Sequential model at `path`.
 
     Raises:
-        StageError: it is none.
+        StageError: it is not one.
     """
     problem = f"{path} is not a Sequential model saved by Keras"
     with named_errors(problem), zipfile.ZipFile(path) as archive:
@@ -85,10 +85,10 @@ def _arrays(file: h5py.File, layer: str) -> list[np.ndarray]:
     return [np.asarray(dataset) for dataset in datasets]
 
 
-def unknown(layers: list[Layer]) -> str:
-    """Return, in words, the first thing that `run` cannot do in these layers; "" if it can all."""
+def unsupported(layers: list[Layer]) -> str:
+    """Return a description of the first thing in the layers that `run` cannot do, or ""."""
     for layer in layers:
-        if layer.kind not in KINDS:
+        if layer.kind not in LAYERS:
             return f"{layer.name} is a layer of the kind {layer.kind}"
         settings = {"activation": "linear"} | layer.settings
         if str(settings["activation"]) not in ACTIVATIONS:
@@ -100,28 +100,28 @@ def unknown(layers: list[Layer]) -> str:
 
 
 def run(layers: list[Layer], image: np.ndarray) -> list[np.ndarray]:
-    """Return what each layer answers to `image`, float32: (h, w, channels), or (n,) if flat.
+    """Return the activations of each layer for `image`, float32: (h, w, channels), or (n,) if flat.
 
     Multiplied and added number by number, in one order: the same bits on every CPU.
 
     Args:
-        layers: of which `unknown` knows nothing.
+        layers: in which nothing is `unsupported`.
         image: (height, width, channels) uint8.
 
     Raises:
-        StageError: they are for other images, or do not go together.
+        StageError: the shapes of the image and the layers do not match.
     """
-    answers, answer = [], image.astype(np.float32)
+    activations, x = [], image.astype(np.float32)
     for layer in layers:
         try:
-            answer = KINDS[layer.kind](answer, layer)
+            x = LAYERS[layer.kind](x, layer)
         except (LookupError, TypeError, ValueError) as error:
             raise StageError(
-                f"{layer.name} cannot take what comes to it, {answer.shape}: {error}"
+                f"{layer.name} cannot take an input of shape {x.shape}: {error}"
             ) from None
-        answers.append(ACTIVATIONS[layer.settings.get("activation", "linear")](answer))
-        answer = answers[-1]
-    return answers
+        x = ACTIVATIONS[layer.settings.get("activation", "linear")](x)
+        activations.append(x)
+    return activations
 
 
 def _same(x: np.ndarray, layer: Layer) -> np.ndarray:
@@ -171,7 +171,7 @@ def _softmax(x: np.ndarray) -> np.ndarray:
 
 
 Step = Callable[[np.ndarray, Layer], np.ndarray]
-KINDS: dict[str, Step] = {
+LAYERS: dict[str, Step] = {
     "InputLayer": _same,
     "Activation": _same,
     "Rescaling": _rescale,
@@ -188,7 +188,7 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda x: np.maximum(x, np.float32(0)),
     "softmax": _softmax,
 }
-# What else could be set, and must be this.
+# Settings that are supported with this value alone.
 ONLY: dict[str, dict[str, Any]] = {
     "Cropping2D": {"data_format": "channels_last"},
     "Conv2D": {

@@ -3,7 +3,7 @@
 import difflib
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
@@ -17,6 +17,7 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True
     )
+    RENAMED: ClassVar[dict[str, str]] = {}  # from the names that keys once had to today's
 
 
 S = TypeVar("S", bound=Section)
@@ -36,7 +37,12 @@ def load(path: Path, section: str, model: type[S]) -> S:
         # In JSON mode strict pydantic takes a list for a tuple, and still no "3" or true for a 3.
         return model.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
-        lines = [_explain(section, model, problem) for problem in error.errors()]
+        renamed = {new for old, new in model.RENAMED.items() if old in values}
+        lines = [
+            _explain(section, model, problem)
+            for problem in error.errors()
+            if not (problem["type"] == "missing" and problem["loc"][0] in renamed)
+        ]
         # A key may hold line breaks.
         raise StageError(f"{path}: {' '.join('; '.join(lines).split())}") from None
 
@@ -72,7 +78,10 @@ def _explain(section: str, model: type[Section], problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{name} is missing"
     if problem["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(problem["loc"][-1]), model.model_fields, 1, 0.5)
+        *outer, key = map(str, problem["loc"])
+        if not outer and key in model.RENAMED:
+            return f"{name} was renamed to {section}.{model.RENAMED[key]}"
+        close = difflib.get_close_matches(key, model.model_fields, 1, 0.5)
         hint = f", did you mean {section}.{close[0]}?" if close else ""
         return f"{name} is not a parameter{hint}"
     return f"{name} = {json.dumps(problem['input'], default=str)}: {message}"

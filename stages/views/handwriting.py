@@ -4,7 +4,7 @@ What its authors did with scanned digits (Y. LeCun et al., Gradient-based learni
 document recognition, Proceedings of the IEEE 86, 1998, section III.A): scaled into 20 x 20 pixels,
 keeping the aspect, and centred by mass in 28 x 28. A drawing or a photo needs more before that. The
 steps, in whole numbers but for the last four, so that the page of the report, whose
-`stages/report/handwriting.js` does the same, makes the same image:
+`stages/report/static/handwriting.js` does the same, makes the same image:
 
 1. Grey: 0.299 red + 0.587 green + 0.114 blue, on white paper where the picture is transparent (on
    black, if on white there is nothing to see).

@@ -65,8 +65,8 @@ def load(model: Path, class_names: Path) -> tuple[list[network.Layer], list[str]
         if not path.is_file():
             raise StageError(f"there is no {path}; make it with: dvc repro")
     layers, names = network.read(model), artifacts.read_json(class_names)
-    if lack := network.unknown(layers):
-        raise StageError(f"{model} can only be run by Keras: {lack}")
+    if reason := network.unsupported(layers):
+        raise StageError(f"{model} can only be run by Keras: {reason}")
     blank = np.zeros((handwriting.SIDE, handwriting.SIDE, 1), np.uint8)
     if layers[0].settings.get("batch_shape") != [None, *blank.shape]:
         raise StageError(f"{model} does not take grey images of 28 x 28 pixels")

@@ -1,9 +1,9 @@
-// The network's answer to an image, computed as Keras computes it and as stages/shared/network.py
-// does. What a layer answers is {h, w, c, x}: height, width, channels and the numbers, channels last.
+// The forward pass of the network, as Keras and stages/shared/network.py compute it. Activations are
+// {h, w, c, x}: height, width, channels and the numbers, channels last.
 "use strict";
 
-// Each kind of layer: from the answer of the layer before it to its own.
-const KINDS = {
+// By kind of layer, the function from its input to its activations.
+const LAYERS = {
   InputLayer: (a) => a,
   Activation: (a) => a,
   Dropout: (a) => a,
@@ -56,7 +56,7 @@ function convolve(a, { kernel_size: [kh, kw], padding, weights: [kernel, bias] }
   return b;
 }
 
-// Add `times` so many numbers of `weights`, from `first` on, to those of `sums` from `to` on.
+// Add `times` the `count` numbers of `weights` from `first` on to those of `sums` from `to` on.
 function add(sums, to, times, weights, first, count) {
   if (times === 0) return;
   for (let i = 0; i < count; i++) sums[to + i] += times * weights[first + i];
@@ -91,8 +91,8 @@ function softmax(x) {
   return powers.map((v) => v / sum);
 }
 
-// Return the layers of the page's JSON, each with its weights. Each weight is three bytes, a whole
-// number, lowest byte first; an array's scale says what one of it is worth.
+// Return the layers of the page's JSON with their weights. A weight is a whole number of three bytes,
+// lowest byte first, times the scale of its array.
 function load({ layers, weights }) {
   const bytes = Uint8Array.from(atob(weights), (c) => c.charCodeAt(0));
   let at = 0;
@@ -104,11 +104,11 @@ function load({ layers, weights }) {
   return layers.map((layer) => ({ ...layer, weights: layer.arrays.map(array) }));
 }
 
-// Return what each layer answers to the pixels, 0 to 255, of an image of one channel.
+// Return the activations of each layer for the pixels, 0 to 255, of an image of one channel.
 function run(layers, pixels, h, w) {
-  let answer = { h, w, c: 1, x: Float32Array.from(pixels) };
+  let a = { h, w, c: 1, x: Float32Array.from(pixels) };
   return layers.map((layer) => {
-    answer = KINDS[layer.kind](answer, layer);
-    return (answer = { ...answer, x: ACTIVATIONS[layer.activation || "linear"](answer.x) });
+    a = LAYERS[layer.kind](a, layer);
+    return (a = { ...a, x: ACTIVATIONS[layer.activation || "linear"](a.x) });
   });
 }

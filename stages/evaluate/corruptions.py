@@ -1,19 +1,19 @@
-"""Images made harder on purpose: moved, turned, noisy, blurred.
+"""Corruptions of images: shifts, rotations, noise and blur of a given severity.
 
 Whole numbers only, so that every machine computes the same pixels. Images are uint8
-(n, height, width, channels), and so is what comes of them; what comes in from outside is 0.
+(n, height, width, channels), and so are the corrupted ones; pixels from outside are 0.
 """
 
 import math
 
 import numpy as np
 
-# One pixel, or one, in whole numbers.
+# One pixel, or the weight 1, in whole numbers.
 UNIT = 4096
 
 
 def shift(images: np.ndarray, pixels: int, random: np.random.Generator) -> np.ndarray:
-    """Return each image moved left, right, up or down, whichever is drawn, by `pixels`."""
+    """Return each image shifted by `pixels` to the left, right, top or bottom, at random."""
     height, width = images.shape[1:3]
     padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
     steps = np.array([(0, 1), (2, 1), (1, 0), (1, 2)])[random.integers(4, size=len(images))]
@@ -25,13 +25,13 @@ def shift(images: np.ndarray, pixels: int, random: np.random.Generator) -> np.nd
 
 
 def rotation(images: np.ndarray, degrees: int, random: np.random.Generator) -> np.ndarray:
-    """Return each image turned about its centre by `degrees` to the side that is drawn."""
+    """Return each image rotated about its centre by `degrees`, to the left or right at random."""
     to_the_left = random.integers(2, size=len(images)).astype(bool)[:, None, None, None]
-    return np.where(to_the_left, _turned(images, degrees), _turned(images, -degrees))
+    return np.where(to_the_left, _rotated(images, degrees), _rotated(images, -degrees))
 
 
-def _turned(images: np.ndarray, degrees: int) -> np.ndarray:
-    """Return the images turned, each pixel mixed from the four nearest to where it came from."""
+def _rotated(images: np.ndarray, degrees: int) -> np.ndarray:
+    """Return the images rotated, with bilinear interpolation."""
     height, width = images.shape[1:3]
     # Rounded to whole numbers: the last bits of sine and cosine differ between C libraries.
     cosine = round(math.cos(math.radians(degrees)) * UNIT)
@@ -41,27 +41,27 @@ def _turned(images: np.ndarray, degrees: int) -> np.ndarray:
     rows = (sine * x + cosine * y + (height - 1) * UNIT) // 2
     columns = (cosine * x - sine * y + (width - 1) * UNIT) // 2
     padded = np.pad(images, ((0, 0), (1, 2), (1, 2), (0, 0))).astype(np.int64)
-    (top, down), (left, right) = _between(rows, height), _between(columns, width)
+    (top, down), (left, right) = _split(rows, height), _split(columns, width)
     upper = padded[:, top, left] * (UNIT - right) + padded[:, top, left + 1] * right
     lower = padded[:, top + 1, left] * (UNIT - right) + padded[:, top + 1, left + 1] * right
     mixed: np.ndarray = upper * (UNIT - down) + lower * down
     return ((mixed + UNIT**2 // 2) // UNIT**2).astype(np.uint8)
 
 
-def _between(places: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where in a padded image `places` lie, and how far beyond it, (h, w) and (h, w, 1)."""
+def _split(places: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixel of a padded image before each place, (h, w), and the rest, (h, w, 1)."""
     whole, part = np.divmod(places, UNIT)
     return np.clip(whole + 1, 0, size + 1), part[..., None]
 
 
-def noise(images: np.ndarray, strength: int, random: np.random.Generator) -> np.ndarray:
-    """Return the images with a grey value of -strength to +strength added to each pixel."""
-    added = random.integers(-strength, strength + 1, size=images.shape, dtype=np.int16)
+def noise(images: np.ndarray, amplitude: int, random: np.random.Generator) -> np.ndarray:
+    """Return the images with uniform noise of -amplitude to +amplitude added to each pixel."""
+    added = random.integers(-amplitude, amplitude + 1, size=images.shape, dtype=np.int16)
     return np.clip(images + added, 0, 255).astype(np.uint8)
 
 
 def blur(images: np.ndarray, times: int, random: np.random.Generator) -> np.ndarray:
-    """Return the images, each pixel mixed with its neighbours (1 2 1, both ways) so many times."""
+    """Return the images blurred `times` times with the 3 x 3 binomial kernel (1 2 1)."""
     pixels = images.astype(np.int64)
     for _ in range(times):
         padded = np.pad(pixels, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -70,4 +70,4 @@ def blur(images: np.ndarray, times: int, random: np.random.Generator) -> np.ndar
     return pixels.astype(np.uint8)
 
 
-ALL = {"shift": shift, "rotation": rotation, "noise": noise, "blur": blur}
+ALL = {corruption.__name__: corruption for corruption in (shift, rotation, noise, blur)}
