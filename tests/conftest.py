@@ -1,15 +1,24 @@
 """What holds for every test: none is timed, since the machines that run them are shared."""
 
 import os
+from collections.abc import Iterator
 from random import Random
 
 import pytest
 from hypothesis import settings
 
+from tests.browser import Browser, chromium
 from tests.project import Project
 
 settings.register_profile("untimed", deadline=None, print_blob=True)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, started once a module: Playwright's loop must not be there for other modules."""
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

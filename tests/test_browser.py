@@ -3,7 +3,6 @@
 import re
 import shlex
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,18 +60,6 @@ TITLES = """[...document.querySelectorAll("section > h2")].map(h => h.innerText)
 GROUND = "getComputedStyle(document.body).backgroundColor"
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
-
-
-def assert_offline(browser: Browser) -> None:
-    elsewhere = [url for url in browser.requests if not url.startswith(("file:", "data:"))]
-    assert not elsewhere
-    assert not browser.complaints
-
-
 RUNS: dict[str, dict[str, Any]] = {
     "plain": {},
     "markup": {"names": ["<script>alert(1)</script>", "A&B", "$x^$", "\"'</svg>"]},
@@ -96,7 +83,7 @@ def test_the_report_is_whole_and_readable_in_every_window(
     for width, scheme in SIZES:
         browser.open(tmp_path / "report.html", width, scheme)
         browser.screenshot(tmp_path / f"{width}-{scheme}.png")
-        assert_offline(browser)
+        browser.assert_offline()
         assert browser.run(TITLES) == list(SECTIONS)
         assert browser.run(TEXT_TROUBLES) == []
         for loaded, across, down, said, sized in browser.run(IMAGES):
@@ -113,8 +100,9 @@ def test_nothing_sticks_out_of_its_section_however_wide_the_window(
 ) -> None:
     write_run(tmp_path)
     make_page(tmp_path)
+    browser.open(tmp_path / "report.html")
     for width in range(320, 1300, 35):
-        browser.open(tmp_path / "report.html", width)
+        browser.page.set_viewport_size({"width": width, "height": 900})
         assert browser.run(STICKING_OUT) == [], f"{width} pixels wide"
 
 
@@ -122,11 +110,9 @@ def test_the_report_prints_by_day(browser: Browser, tmp_path: Path) -> None:
     write_run(tmp_path)
     make_page(tmp_path)
     browser.open(tmp_path / "report.html", 794, "dark")
-    browser.send("Emulation.setEmulatedMedia", media="print")
+    browser.page.emulate_media(media="print")
     assert browser.run("getComputedStyle(document.body).color") == "rgb(27, 30, 35)"
-    browser.pdf(tmp_path / "report.pdf")
-    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
-    browser.send("Emulation.setEmulatedMedia", media="")
+    assert browser.page.pdf().startswith(b"%PDF")
 
 
 DECLARED = read_yaml(REPOSITORY / "dvc.yaml")["plots"]
@@ -169,7 +155,7 @@ def test_every_plot_is_drawn_offline(browser: Browser, project: Project, tmp_pat
     browser.open(page)
     drawn = browser.run(DRAWN)
     browser.screenshot(tmp_path / "plots.png")
-    assert_offline(browser)
+    browser.assert_offline()
     for plot, (texts, marks, _) in zip(PLOTS, drawn, strict=True):
         assert {plot["title"], plot["x_label"], plot["y_label"]} <= set(texts)
         assert marks > 0 or plot["template"] == "confusion"
@@ -185,7 +171,7 @@ def test_a_diff_draws_both_runs_in_every_plot(
     browser.open(page)
     drawn = browser.run(DRAWN)
     browser.screenshot(tmp_path / "diff.png")
-    assert_offline(browser)
+    browser.assert_offline()
     for plot, (texts, first, second) in zip(PLOTS, drawn, strict=True):
         assert {"workspace", "HEAD"} <= set(texts)
         assert (first > 0 and second > 0) or plot["template"] == "confusion"

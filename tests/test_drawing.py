@@ -2,8 +2,6 @@
 
 import base64
 import shutil
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from tests import digits
 from tests.browser import Browser
 from tests.pictures import PICTURES, STROKES
 from tests.project import REPOSITORY, Clone, Project, read_yaml, run
-from tests.test_browser import SIZES, assert_offline
+from tests.test_browser import SIZES
 from tests.test_network import IMAGES, NETWORKS, save
 
 pytestmark = pytest.mark.system
@@ -37,12 +35,6 @@ PROBABILITIES = """(() => {
     answers.push([...run(layers, pixels.subarray(i, i + 784), 28, 28).at(-1).x]);
   return [answers, (performance.now() - started) / answers.length];
 })()"""
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +66,7 @@ def test_the_page_runs_a_network_as_keras_does(browser: Browser, tmp_path: Path,
     text = render("drawing.html", drawing=part)
     (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8>{text}")
     browser.open(tmp_path / "page.html")
-    assert_offline(browser)
+    browser.assert_offline()
     found, _ = probabilities(browser, IMAGES)
     np.testing.assert_allclose(found, model.predict(IMAGES, verbose=0), atol=1e-5)
 
@@ -86,7 +78,7 @@ def test_the_page_answers_as_keras_on_every_test_digit(browser: Browser, real: P
     report = real / "artifacts/report/report.html"
     assert report.stat().st_size < 3_000_000
     browser.open(report)
-    assert_offline(browser)
+    browser.assert_offline()
     parts = [probabilities(browser, part) for part in np.split(images, 10)]
     found = np.concatenate([answers for answers, _ in parts])
     assert found.shape == (10_000, 10)
@@ -96,10 +88,14 @@ def test_the_page_answers_as_keras_on_every_test_digit(browser: Browser, real: P
 
 
 class Hand:
-    """A hand that draws with a mouse, a pen or a finger on the page that is open."""
+    """A hand that draws with a mouse, a pen or a finger on the page that is open.
+
+    Playwright itself has no pen and moves no finger.
+    """
 
     def __init__(self, browser: Browser, tool: str = "mouse") -> None:
-        self.browser, self.tool = browser, tool
+        self.tool = tool
+        self.devtools = browser.page.context.new_cdp_session(browser.page)
         corner = "document.getElementById('canvas').getBoundingClientRect()"
         browser.run("document.getElementById('canvas').scrollIntoView({block: 'center'})")
         self.left, self.top = browser.run(f"(({{left, top}}) => [left, top])({corner})")
@@ -115,17 +111,11 @@ class Hand:
         if self.tool == "touch":
             name = {"press": "touchStart", "move": "touchMove", "release": "touchEnd"}[kind]
             points = [place] if kind != "release" else []
-            self.browser.send("Input.dispatchTouchEvent", type=name, touchPoints=points)
+            self.devtools.send("Input.dispatchTouchEvent", {"type": name, "touchPoints": points})
         else:
             name = {"press": "mousePressed", "move": "mouseMoved", "release": "mouseReleased"}[kind]
             options = {"button": "left", "buttons": 1, "clickCount": 1, "pointerType": self.tool}
-            self.browser.send("Input.dispatchMouseEvent", type=name, **place, **options)
-
-
-def press(browser: Browser, key: str, code: int, modifiers: int = 0) -> None:
-    for kind in ("rawKeyDown", "keyUp"):
-        options = {"key": key, "windowsVirtualKeyCode": code, "modifiers": modifiers}
-        browser.send("Input.dispatchKeyEvent", type=kind, **options)
+            self.devtools.send("Input.dispatchMouseEvent", {"type": name} | place | options)
 
 
 def test_the_page_reads_digits_that_are_drawn(browser: Browser, real: Path, tmp_path: Path) -> None:
@@ -136,7 +126,7 @@ def test_the_page_reads_digits_that_are_drawn(browser: Browser, real: Path, tmp_
         Hand(browser, ("mouse", "pen", "touch")[digit % 3]).draw(digit)
         read[digit] = browser.run(ANSWER)
         browser.screenshot(tmp_path / f"{digit}.png")
-        assert_offline(browser)
+        browser.assert_offline()
     right = [digit for digit, said in read.items() if said.startswith(f"It reads {digit}, ")]
     assert len(right) >= 9, read
 
@@ -144,13 +134,8 @@ def test_the_page_reads_digits_that_are_drawn(browser: Browser, real: Path, tmp_
 def give(browser: Browser, path: Path) -> None:
     """Open a picture in the page that is open."""
     browser.run("document.getElementById('answer').textContent = ''")
-    root = browser.send("DOM.getDocument")["root"]["nodeId"]
-    field = browser.send("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
-    browser.send("DOM.setFileInputFiles", files=[str(path)], nodeId=field)
-    for _ in range(100):
-        if browser.run(ANSWER):
-            return
-        time.sleep(0.1)
+    browser.page.set_input_files("#file", path)
+    browser.page.locator("#answer:not(:empty)").wait_for()
 
 
 def test_python_and_page_make_the_same_image_of_a_picture(
@@ -174,7 +159,7 @@ def test_python_and_page_make_the_same_image_of_a_picture(
             assert browser.run(ANSWER).startswith(f"It reads {answer}, "), name
             wrong += [name] if answer != digit else []
     assert len(wrong) <= 2, wrong
-    assert_offline(browser)
+    browser.assert_offline()
     (tmp_path / "text.png").write_text("no picture")
     give(browser, tmp_path / "text.png")
     assert browser.run(ANSWER) == "text.png is not a picture."
@@ -187,20 +172,16 @@ def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Proj
 
 
 def click(browser: Browser, name: str) -> None:
-    browser.run(f"document.getElementById('{name}').click()")
+    browser.page.locator(f"#{name}").click()
 
 
 def download(browser: Browser, folder: Path, name: str) -> bytes:
-    """Click on a link; return the file it gives."""
-    folder.mkdir(exist_ok=True)
-    path = str(folder.resolve())
-    browser.send("Page.setDownloadBehavior", behavior="allow", downloadPath=path)
-    click(browser, name)
+    """Click on a link; return the file it gives, which is put into the folder."""
+    with browser.page.expect_download() as expected:
+        click(browser, name)
     file = folder / f"extra-{name}-idx{3 if name == 'images' else 1}-ubyte"
-    for _ in range(100):
-        if file.exists() and file.stat().st_size:
-            break
-        time.sleep(0.1)
+    assert expected.value.suggested_filename == file.name
+    expected.value.save_as(file)
     return file.read_bytes()
 
 
@@ -210,7 +191,7 @@ def test_drawn_corrected_downloaded_trained_on(browser: Browser, project: Projec
     hand, images = Hand(browser), []
     for digit in (3, 8, 5):
         hand.draw(digit)
-        browser.run(f"document.getElementById('truth').value = {digit}")
+        browser.page.select_option("#truth", str(digit))
         click(browser, "keep")
         images.append(browser.run(SEEN))
         click(browser, "clear")
@@ -220,7 +201,7 @@ def test_drawn_corrected_downloaded_trained_on(browser: Browser, project: Projec
     contents = {name: download(browser, folder, name) for name in ("images", "labels")}
     np.testing.assert_array_equal(idx.view(contents["images"]).reshape(2, 784), images[:2])
     assert idx.view(contents["labels"]).tolist() == [3, 8]
-    assert_offline(browser)
+    browser.assert_offline()
 
     found = list(digits.digests(contents).values())
     item = {"source": "drawn", "images": found[0], "labels": found[1]}
@@ -248,20 +229,20 @@ FOCUSED = """[document.activeElement.id, getComputedStyle(document.activeElement
 def test_all_can_be_done_by_keyboard_and_is_named(browser: Browser, project: Project) -> None:
     browser.open(project.folder / "artifacts/report/report.html")
     assert all(len(name.strip()) > 3 for name in browser.run(PARTS))
-    press(browser, "Tab", 9)
+    browser.page.keyboard.press("Tab")
     assert browser.run(FOCUSED) == ["canvas", "3px"]
     Hand(browser).draw(4)
     assert browser.run(ANSWER).startswith("It reads ")
     two_strokes = browser.run(SEEN)
-    press(browser, "z", 90, modifiers=2)
+    browser.page.keyboard.press("Control+z")
     one_stroke = browser.run(SEEN)
-    press(browser, "Escape", 27)
+    browser.page.keyboard.press("Escape")
     assert two_strokes != one_stroke and any(one_stroke) and not any(browser.run(SEEN))
     assert browser.run(ANSWER) == "Nothing is drawn yet."
     Hand(browser).draw(4)
     reached = {}
     for _ in range(7):
-        press(browser, "Tab", 9)
+        browser.page.keyboard.press("Tab")
         name, outline = browser.run(FOCUSED)
         reached[name] = outline
     assert {"undo", "clear", "open", "truth", "keep"} <= reached.keys()
@@ -280,4 +261,4 @@ def test_hostile_names_are_texts(browser: Browser, tmp_path: Path) -> None:
     assert sorted(browser.run(heads)) == sorted(names * 2)
     assert not browser.run("document.images.length")
     assert browser.run("document.scripts.length") == 2
-    assert_offline(browser)
+    browser.assert_offline()
