@@ -344,7 +344,8 @@ def test_each_parameter_has_its_range(
 
 
 def test_params_yaml_of_the_project_is_accepted() -> None:
-    params.load(REPOSITORY / "params.yaml", "prepare", prepare.Params)
+    loaded = params.load(REPOSITORY / "params.yaml", "prepare", prepare.Params)
+    assert loaded.validation > 0
 
 
 def test_missing_arguments_get_a_usage_line_and_exit_2() -> None:

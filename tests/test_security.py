@@ -193,7 +193,7 @@ def refused(path: Path, reader: Callable[[Path], object], reason: str) -> None:
 def test_the_model_itself_is_read(saved: Members, tmp_path: Path) -> None:
     path = write_model(tmp_path, saved)
     load(path)
-    network.read(path)
+    assert len(network.read(path)) > 3
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "assets/../../evil", "assets/words.txt"])
