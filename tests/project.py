@@ -27,7 +27,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "batch_size": 32,
         "min_steps_per_epoch": 10,
         "learning_rate": 0.002,
-        "hardest": 0.5,
+        "hard_example_fraction": 0.5,
         "shards": 4,
     },
 }

@@ -13,9 +13,9 @@ from tests.project import REPOSITORY, THOROUGH, Project, emulating, read_yaml
 pytestmark = pytest.mark.system
 
 REAL = read_yaml(REPOSITORY / "params.yaml")["train"]
-SHORT = {"epochs": 2, "batch_size": 128, "min_steps_per_epoch": 4, "hardest_per_error": 0.5}
+SHORT = {"epochs": 2, "batch_size": 128, "min_steps_per_epoch": 4, "hard_examples_per_error": 0.5}
 TRAIN = REAL | SHORT | {"dropout": 0.2, "learning_rate": 0.004}
-NORMALISED = TRAIN | {"epochs": 1, "batch_normalisation": True, "hardest": 1.0}
+NORMALISED = TRAIN | {"epochs": 1, "batch_normalisation": True, "hard_example_fraction": 1.0}
 FEW: dict[str, dict[str, Any]] = {
     "prepare": {"limit": 128},
     "evaluate": {

@@ -43,7 +43,7 @@ class Finished(Project):
 
     def forget(self) -> None:
         """Go back to before the first run, but for the raw files."""
-        for name in ("artifacts/backups", ".dvc/cache", ".dvc/tmp", "metrics"):
+        for name in ("artifacts/checkpoints", ".dvc/cache", ".dvc/tmp", "metrics"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         for name in (*self.outputs(), "dvc.lock"):
             (self.folder / name).unlink(missing_ok=True)
@@ -104,7 +104,7 @@ def disk(folder: Path, size: int) -> Iterator[None]:
     ("stage", "full", "words"),
     [
         ("prepare", "artifacts/prepared", "artifacts/prepared/train-images.npy cannot be written"),
-        ("train", "artifacts/backups", ""),
+        ("train", "artifacts/checkpoints", ""),
         ("train", "artifacts/model", "artifacts/model/model.keras cannot be written"),
         ("evaluate", "artifacts/evaluation", "artifacts/evaluation/probabilities.npy cannot be"),
         ("report", "artifacts/report", "artifacts/report/report.html cannot be written"),

@@ -43,7 +43,7 @@ class Finished(Project):
 def project(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A small project; its temporary files go into a folder of their own."""
     folder = tmp_path_factory.mktemp("killed") / "project"
-    project = Finished(folder, train={"epochs": EPOCHS, "dropout": 0.2, "keep": "best"})
+    project = Finished(folder, train={"epochs": EPOCHS, "dropout": 0.2, "export": "best"})
     temporary = folder.parent / "temporary"
     temporary.mkdir()
     project.environment["TMPDIR"] = str(temporary)
@@ -100,11 +100,11 @@ def again(project: Finished, dvc_was_killed: bool = False) -> str:
 
 
 def temporary_files(project: Finished) -> list[Path]:
-    """Return what a stage left behind: hidden files beside its outputs, backups, scratch.
+    """Return what a stage left behind: hidden files beside its outputs, checkpoints, scratch.
 
     Empties the system's folder for temporary files.
     """
-    folders = ("artifacts/*/.*", "artifacts/backups/*/*", "metrics/.*", "../temporary/*")
+    folders = ("artifacts/*/.*", "artifacts/checkpoints/*/*", "metrics/.*", "../temporary/*")
     found = [path for pattern in folders for path in project.folder.glob(pattern)]
     for path in project.folder.glob("../temporary/*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -20,7 +20,7 @@ from tests.project import REPOSITORY, Project, check, read_yaml, run
 STAGES = {"prepare": prepare, "train": train, "evaluate": evaluate, "report": report}
 PIPELINE: dict[str, Any] = read_yaml(REPOSITORY / "dvc.yaml")
 # Not results: what a rerun finds again, and params.yaml, which DVC tracks by key.
-SCRATCH = {"artifacts/raw", "artifacts/backups", "params.yaml"}
+SCRATCH = {"artifacts/raw", "artifacts/checkpoints", "params.yaml"}
 
 
 def outs(stage: str) -> set[str]:

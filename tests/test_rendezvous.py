@@ -10,12 +10,12 @@ import pytest
 
 from stages.shared import numerics
 from stages.shared.errors import StageError
-from stages.train import workers
-from stages.train.workers import ALONE, AbsentError, Statement, Workers
+from stages.train import rendezvous
+from stages.train.rendezvous import SINGLE_WORKER, ClusterSpec, MissingWorkersError, WorkerInfo
 
 numerics.keras()  # the Slurm resolver is TensorFlow's
 
-DIGESTS = {"parameters": "a", "library versions": "b", "code": "c", "data": "d"}
+FINGERPRINTS = {"parameters": "a", "library versions": "b", "code": "c", "data": "d"}
 SLURM = {
     "SLURM_PROCID": "1",
     "SLURM_LOCALID": "0",
@@ -31,25 +31,25 @@ def tf_config(addresses: Any, index: Any, kind: str = "worker") -> dict[str, str
     return {"TF_CONFIG": json.dumps(cluster)}
 
 
-def some(count: int) -> list[Workers]:
+def some(count: int) -> list[ClusterSpec]:
     """Return, for each of `count` workers on this machine, what it knows."""
     servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     addresses = tuple(f"127.0.0.1:{server.getsockname()[1]}" for server in servers)
     for server in servers:
         server.close()
-    return [Workers(addresses, i) for i in range(count)]
+    return [ClusterSpec(addresses, i) for i in range(count)]
 
 
 def test_without_a_description_one_trains_alone() -> None:
-    assert workers.described({}) == ALONE
-    assert workers.described({"SLURM_STEP_NUM_TASKS": "1"}) == ALONE
-    assert len(ALONE) == 1
-    assert ALONE.others() == []
+    assert rendezvous.from_environment({}) == SINGLE_WORKER
+    assert rendezvous.from_environment({"SLURM_STEP_NUM_TASKS": "1"}) == SINGLE_WORKER
+    assert len(SINGLE_WORKER) == 1
+    assert SINGLE_WORKER.others() == []
 
 
 def test_tf_config_describes_the_workers() -> None:
-    described = workers.described(tf_config(["a:1", "[::1]:2"], 1))
-    assert described == Workers(("a:1", "[::1]:2"), 1)
+    described = rendezvous.from_environment(tf_config(["a:1", "[::1]:2"], 1))
+    assert described == ClusterSpec(("a:1", "[::1]:2"), 1)
 
 
 def test_slurm_describes_the_workers_each_at_its_own_node(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +57,7 @@ def test_slurm_describes_the_workers_each_at_its_own_node(monkeypatch: pytest.Mo
         monkeypatch.setenv(name, value)
     indices = set()
     for i in range(1, 12):
-        described = workers.described(SLURM | {"SLURMD_NODENAME": f"n{i}"})
+        described = rendezvous.from_environment(SLURM | {"SLURMD_NODENAME": f"n{i}"})
         assert described.addresses[described.index] == f"n{i}:8888"
         indices.add(described.index)
     assert indices == set(range(11))
@@ -68,7 +68,7 @@ def test_two_tasks_on_one_node_of_slurm_have_a_port_each(monkeypatch: pytest.Mon
     slurm = SLURM | here | {"SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_LOCALID": "1"}
     for name, value in slurm.items():
         monkeypatch.setenv(name, value)
-    assert workers.described(slurm) == Workers(("n2:8888", "n2:8889"), 1)
+    assert rendezvous.from_environment(slurm) == ClusterSpec(("n2:8888", "n2:8889"), 1)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_two_tasks_on_one_node_of_slurm_have_a_port_each(monkeypatch: pytest.Mon
 )
 def test_a_bad_description_is_one_line(environment: Mapping[str, str], reason: str) -> None:
     with pytest.raises(StageError) as caught:
-        workers.described(environment)
+        rendezvous.from_environment(environment)
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -97,9 +97,9 @@ def test_a_bad_description_is_one_line(environment: Mapping[str, str], reason: s
 @pytest.mark.parametrize("count", [2, 5])
 def test_workers_that_meet_know_of_each_other(count: int) -> None:
     everyone = some(count)
-    brought = [Statement(i, DIGESTS, [i]) for i in range(count)]
+    brought = [WorkerInfo(i, FINGERPRINTS, [i]) for i in range(count)]
     with ThreadPoolExecutor(count) as pool:
-        told = list(pool.map(workers.meet, reversed(everyone), reversed(brought)))
+        told = list(pool.map(rendezvous.meet, reversed(everyone), reversed(brought)))
     assert told == [brought] * count
 
 
@@ -107,29 +107,29 @@ def test_whoever_is_no_worker_is_passed_over() -> None:
     first, second = some(2)
     strangers = [b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", b'{"worker": 9}\n', b'{"worker": {}}\n', b""]
     with ThreadPoolExecutor(2) as pool:
-        meeting = pool.submit(workers.meet, first, Statement(0, DIGESTS, []))
-        while workers.unreachable(second):
+        meeting = pool.submit(rendezvous.meet, first, WorkerInfo(0, FINGERPRINTS, []))
+        while rendezvous.unreachable(second):
             pass
         host, _, port = first.addresses[0].rpartition(":")
         for words in strangers:
             with socket.create_connection((host, int(port))) as stranger:
                 stranger.sendall(words)
-        workers.meet(second, Statement(1, DIGESTS, []))
-        assert [statement.worker for statement in meeting.result()] == [0, 1]
+        rendezvous.meet(second, WorkerInfo(1, FINGERPRINTS, []))
+        assert [info.worker for info in meeting.result()] == [0, 1]
 
 
 def test_who_stays_away_is_named_to_everyone() -> None:
     first, second, third = some(3)
     with ThreadPoolExecutor(2) as pool:
         meetings = [
-            pool.submit(workers.meet, worker, Statement(worker.index, DIGESTS, []), 1)
+            pool.submit(rendezvous.meet, worker, WorkerInfo(worker.index, FINGERPRINTS, []), 1)
             for worker in (first, second)
         ]
         for meeting in meetings:
-            with pytest.raises(AbsentError, match=rf"^worker 2 \({third.addresses[2]}\)$"):
+            with pytest.raises(MissingWorkersError, match=rf"^worker 2 \({third.addresses[2]}\)$"):
                 meeting.result()
-    with pytest.raises(AbsentError, match=r"^worker 0 "):
-        workers.meet(third, Statement(2, DIGESTS, []), 0.5)
+    with pytest.raises(MissingWorkersError, match=r"^worker 0 "):
+        rendezvous.meet(third, WorkerInfo(2, FINGERPRINTS, []), 0.5)
 
 
 def test_a_port_that_is_taken_is_one_line() -> None:
@@ -138,17 +138,21 @@ def test_a_port_that_is_taken_is_one_line() -> None:
         socket.create_server(("", int(first.addresses[0].rpartition(":")[2]))),
         pytest.raises(StageError, match=r"its port: Address already in use"),
     ):
-        workers.meet(first, Statement(0, DIGESTS, []), 1)
+        rendezvous.meet(first, WorkerInfo(0, FINGERPRINTS, []), 1)
 
 
-@pytest.mark.parametrize("what", DIGESTS)
+@pytest.mark.parametrize("what", FINGERPRINTS)
 def test_a_worker_that_brings_something_else_is_named(what: str) -> None:
     everyone = some(3)
-    others = DIGESTS | {what: "z"}
-    brought = [Statement(0, DIGESTS, []), Statement(1, DIGESTS, []), Statement(2, others, [])]
+    others = FINGERPRINTS | {what: "z"}
+    brought = [
+        WorkerInfo(0, FINGERPRINTS, []),
+        WorkerInfo(1, FINGERPRINTS, []),
+        WorkerInfo(2, others, []),
+    ]
     with pytest.raises(StageError, match=rf"^worker 2 \(.*\) has other {what} than worker 0 "):
-        workers.check(everyone[0], brought)
-    workers.check(everyone[0], brought[:2])
+        rendezvous.check_same_run(everyone[0], brought)
+    rendezvous.check_same_run(everyone[0], brought[:2])
 
 
 @pytest.mark.parametrize(
@@ -164,5 +168,5 @@ def test_a_worker_that_brings_something_else_is_named(what: str) -> None:
 def test_training_goes_on_from_the_last_epoch_that_all_share(
     epochs: list[list[int]], expected: int
 ) -> None:
-    brought = [Statement(i, DIGESTS, backed_up) for i, backed_up in enumerate(epochs)]
-    assert workers.shared_epoch(brought) == expected
+    brought = [WorkerInfo(i, FINGERPRINTS, checkpoints) for i, checkpoints in enumerate(epochs)]
+    assert rendezvous.latest_common_epoch(brought) == expected

@@ -198,7 +198,7 @@ def test_the_model_itself_is_read(saved: Members, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "assets/../../evil", "assets/words.txt"])
 def test_a_member_that_leads_out_is_refused(saved: Members, tmp_path: Path, name: str) -> None:
-    refused(write_model(tmp_path, saved | {name: b"x"}), load, f"holds {name}, which is no part")
+    refused(write_model(tmp_path, saved | {name: b"x"}), load, f"holds {name}, which is not part")
 
 
 GET_FILE = {"module": "builtins", "class_name": "function", "config": "get_file"}

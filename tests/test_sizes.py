@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from stages.shared import numerics
 from stages.shared.errors import StageError
+from stages.train.checkpoint import TrainState
 from stages.train.params import Params
 from stages.train.splits import Split
 from tests.project import THOROUGH, parameters
@@ -21,7 +22,7 @@ import tensorflow as tf  # noqa: E402
 
 from stages.train import batches, fitting  # noqa: E402
 from stages.train.cluster import Cluster  # noqa: E402
-from stages.train.workers import Workers  # noqa: E402
+from stages.train.rendezvous import ClusterSpec  # noqa: E402
 
 TINY = {"filters": [[2]], "kernel_sizes": [3], "dense_units": [4], "epochs": 2}
 
@@ -30,9 +31,9 @@ class Twins(Cluster):
     """One of two workers, whose other one computes the same."""
 
     def __init__(self, index: int) -> None:
-        super().__init__(Workers(("here:1", "there:2"), index))
+        super().__init__(ClusterSpec(("here:1", "there:2"), index))
 
-    def gather(self, tensors: Sequence[tf.Tensor]) -> list[list[tf.Tensor]]:
+    def all_gather(self, tensors: Sequence[tf.Tensor]) -> list[list[tf.Tensor]]:
         return [[*tensors]] * 2
 
 
@@ -57,14 +58,15 @@ def train(
     numbers = {"mean": 127.0, "standard_deviation": 74.0}
     splits = split(images, classes, classes - 1), split(validation, classes, 0)
     cluster = Twins(workers - 1) if workers > 1 else Cluster()
-    with mock.patch.object(batches, "AT_A_TIME", steps_per_execution):
-        network, curve = fitting.fit(params, *splits, numbers, folder, cluster)
-    assert np.isfinite(curve).all()
+    state = TrainState()
+    with mock.patch.object(batches, "STEPS_PER_EXECUTION", steps_per_execution):
+        network = fitting.fit(params, *splits, numbers, cluster, state, folder)
+    assert np.isfinite(state.curve).all()
     assert network.output_shape == (None, classes)
     if workers == 1:
         answers = network.predict(splits[1].images, verbose=0)
         right = (answers.argmax(axis=1) == splits[1].labels).mean()
-        assert curve[-1][3] == pytest.approx(right, abs=1e-6)
+        assert state.curve[-1][3] == pytest.approx(right, abs=1e-6)
     keras.backend.clear_session()
 
 
@@ -84,8 +86,8 @@ def test_no_remainder_of_the_validation_images_leaves_a_shard_empty(
     shards=st.sampled_from([1, 2, 4, 8, 16]),
     images_per_shard=st.integers(1, 12),
     min_steps=st.integers(1, 40),
-    hardest=st.sampled_from([0.01, 0.25, 1.0]),
-    hardest_per_error=st.sampled_from([0.0, 1.0, 8.0]),
+    hard_example_fraction=st.sampled_from([0.01, 0.25, 1.0]),
+    hard_examples_per_error=st.sampled_from([0.0, 1.0, 8.0]),
     workers=st.sampled_from([1, 2]),
     steps_per_execution=st.integers(1, 12),
 )
@@ -97,8 +99,8 @@ def test_any_sizes_train_or_are_refused_by_name(
     shards: int,
     images_per_shard: int,
     min_steps: int,
-    hardest: float,
-    hardest_per_error: float,
+    hard_example_fraction: float,
+    hard_examples_per_error: float,
     workers: int,
     steps_per_execution: int,
 ) -> None:
@@ -113,8 +115,8 @@ def test_any_sizes_train_or_are_refused_by_name(
             shards=shards,
             batch_size=shards * images_per_shard,
             min_steps_per_epoch=min_steps,
-            hardest=hardest,
-            hardest_per_error=hardest_per_error,
+            hard_example_fraction=hard_example_fraction,
+            hard_examples_per_error=hard_examples_per_error,
         )
     except StageError as error:
         note(str(error))

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from stages.shared import artifacts, numerics
 from stages.shared.errors import StageError
-from stages.train import backup
+from stages.train import checkpoint
 from stages.train.__main__ import promise, summarise
-from stages.train.curve import best_epoch, is_over
+from stages.train.curve import best_epoch, should_stop
 from stages.train.params import Params
 from stages.train.splits import Split
 from tests import digits
@@ -40,8 +40,8 @@ NORMALISATION = {"mean": 40.0, "standard_deviation": 50.0}
 
 both_kinds = pytest.mark.parametrize(
     "kind",
-    [{"dropout": 0.2}, {"dropout": 0.2, "batch_normalisation": True, "hardest": 1.0}],
-    ids=["hardest", "normalised"],
+    [{"dropout": 0.2}, {"dropout": 0.2, "batch_normalisation": True, "hard_example_fraction": 1.0}],
+    ids=["hard_example_fraction", "normalised"],
 )
 
 
@@ -54,9 +54,13 @@ def digits_split(count: int = 300, seed: int = 0) -> Split:
     return Split(images[..., np.newaxis], labels)
 
 
-def sharded(net: Any, shards: int, hardest: float = 1.0, per_error: float = 0.0) -> ShardedModel:
+def sharded(
+    net: Any, shards: int, hard_example_fraction: float = 1.0, per_error: float = 0.0
+) -> ShardedModel:
     """Return a model that trains `net` without augmentation."""
-    return ShardedModel(net, shards, 1, lambda images, *_: images, hardest, per_error, Cluster())
+    return ShardedModel(
+        net, shards, 1, lambda images, *_: images, hard_example_fraction, per_error, Cluster()
+    )
 
 
 @pytest.fixture
@@ -98,8 +102,9 @@ def test_the_network_can_learn_ten_digits_by_heart(tmp_path: Path) -> None:
     params = small(
         dense_units=[64], epochs=60, batch_size=10, shards=1, shift=0, rotation=0, zoom=0
     )
-    _, curve = fitting.fit(params, ten, ten, NORMALISATION, tmp_path, Cluster())
-    assert curve[-1][3] == 1.0, "ten digits seen sixty times should be known"
+    state = checkpoint.TrainState()
+    fitting.fit(params, ten, ten, NORMALISATION, Cluster(), state, tmp_path)
+    assert state.curve[-1][3] == 1.0, "ten digits seen sixty times should be known"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +117,7 @@ def test_a_step_equals_stock_keras_up_to_rounding(batch_normalisation: bool, sha
     weights = []
     for ours in (True, False):
         keras.utils.set_random_seed(3)
-        params = small(batch_normalisation=batch_normalisation, hardest=1)
+        params = small(batch_normalisation=batch_normalisation, hard_example_fraction=1)
         net = fitting.build_network(params, split, NORMALISATION, "float32")
         if ours:
             model = sharded(net, shards)
@@ -126,26 +131,26 @@ def test_a_step_equals_stock_keras_up_to_rounding(batch_normalisation: bool, sha
 
 
 @pytest.mark.parametrize("per_error", [0.0, 0.4, 8.0])
-def test_a_step_learns_from_the_hardest_images_of_each_shard(per_error: float) -> None:
+def test_a_step_learns_from_the_hard_examples_of_each_shard(per_error: float) -> None:
     split = digits_split(64)
     stepped = []
     for ours in (True, False):
         keras.utils.set_random_seed(3)
         net = fitting.build_network(small(), split, NORMALISATION, "float32")
         if ours:
-            model = sharded(net, 2, hardest=0.25, per_error=per_error)
+            model = sharded(net, 2, hard_example_fraction=0.25, per_error=per_error)
             model.compile(keras.optimizers.SGD(0.1))
             learned = split
         else:
             answers = net.predict(split.images, verbose=0)
             right = answers[np.arange(64), split.labels]
             errors = answers.argmax(axis=1) != split.labels
-            hardest = []
+            hard = []
             for first in (0, 32):
                 count = round(per_error * errors[first : first + 32].sum())
                 count = min(max(count, 8), 32)
-                hardest.append(first + np.argsort(right[first : first + 32])[:count])
-            learned = Split(*(array[np.concatenate(hardest)] for array in split))
+                hard.append(first + np.argsort(right[first : first + 32])[:count])
+            learned = Split(*(array[np.concatenate(hard)] for array in split))
             model = net
             model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
         model.fit(*learned, batch_size=64, shuffle=False, verbose=0)
@@ -158,7 +163,7 @@ def test_validation_counts_every_image_once() -> None:
     net = fitting.build_network(small(), split, NORMALISATION, "float32")
     model = sharded(net, 4)
     model.compile()
-    loss, accuracy = model.evaluate(batches.in_order(*split, 20), verbose=0)
+    loss, accuracy = model.evaluate(batches.eval_batches(*split, 20), verbose=0)
     answers = net.predict(split.images, verbose=0)
     assert accuracy == pytest.approx((answers.argmax(1) == split.labels).mean(), abs=1e-6)
     assert loss == pytest.approx(-np.log(answers[np.arange(45), split.labels]).mean(), abs=1e-5)
@@ -202,21 +207,21 @@ def test_what_batch_normalisation_has_learned_is_in_the_saved_network(tmp_path: 
     split = digits_split()
     params = small(
         batch_normalisation=True,
-        hardest=1,
+        hard_example_fraction=1,
         dropout=0.1,
         filters=[[6], [8, 8]],
         kernel_sizes=[5, 3],
         dense_units=[32, 16],
     )
-    saved, curve = fitting.fit(params, split, split, NORMALISATION, tmp_path, Cluster())
+    state = checkpoint.TrainState()
+    saved = fitting.fit(params, split, split, NORMALISATION, Cluster(), state, tmp_path)
     kinds = {type(layer).__name__ for layer in saved.layers}
     assert "Conv2D" in kinds
     assert "BatchNormalization" not in kinds
     answers = saved.predict(split.images, verbose=0)
     loss = -np.log(answers[np.arange(300), split.labels]).mean()
-    assert loss == pytest.approx(curve[-1][2], rel=1e-4), "what it did in validation"
+    assert loss == pytest.approx(state.curve[-1][2], rel=1e-4), "what it did in validation"
     trained = fitting.build_network(params, split, NORMALISATION, "float32")
-    state = backup.read(tmp_path, params.epochs)
     trained.set_weights(state.weights)
     assert all(np.ptp(weights) > 0 for weights in trained.get_weights())
     np.testing.assert_allclose(trained.predict(split.images, verbose=0), answers, atol=1e-5)
@@ -256,7 +261,9 @@ def test_the_fewer_errors_the_more_images_are_augmented(
     accuracy: float | None, expected: float
 ) -> None:
     curve = [] if accuracy is None else [[0.1, 0.2, 0.1, 0.9], [0.1, accuracy, 0.1, 0.9]]
-    assert recipe.choose_augmented(curve, least=0.5, per_error=8) == pytest.approx(expected)
+    assert recipe.choose_augmented_fraction(curve, minimum=0.5, per_error=8) == pytest.approx(
+        expected
+    )
 
 
 def test_shift_moves_by_at_most_so_many_pixels() -> None:
@@ -274,7 +281,7 @@ def test_every_epoch_shows_each_digit_once_in_an_order_of_its_own() -> None:
     labels = np.arange(40, dtype=np.uint8)
 
     epoch = 0
-    stream = batches.shuffled(images, labels, 2, range(2), seed=1, epoch=lambda: epoch)
+    stream = batches.train_batches(images, labels, 2, range(2), seed=1, epoch=lambda: epoch)
 
     def order() -> list[list[int]]:
         for batch_images, batch_labels in stream:
@@ -348,7 +355,7 @@ def test_the_warmup_has_a_floor_and_a_ceiling(share: float, steps: int, expected
 
 def test_validation_takes_every_digit_once_and_in_order() -> None:
     images, labels = np.zeros((25, 1, 1, 1), np.uint8), np.arange(25, dtype=np.uint8)
-    stream = list(batches.in_order(images, labels, 10))
+    stream = list(batches.eval_batches(images, labels, 10))
     assert [len(batch_labels) for _, batch_labels, _ in stream] == [10, 10, 10]
     found, weights = (np.concatenate([batch[i].numpy() for batch in stream]) for i in (1, 2))
     assert found[:25].tolist() == labels.tolist()
@@ -375,11 +382,11 @@ def test_the_metrics_are_those_of_the_epoch_that_was_kept() -> None:
 
 def test_training_stops_when_patience_runs_out_or_the_epochs_are_done() -> None:
     curve = [row(0.3), row(0.1), row(0.2), row(0.2)]
-    assert not is_over([], epochs=9, patience=1)
-    assert not is_over(curve, epochs=9, patience=0)
-    assert not is_over(curve, epochs=9, patience=3)
-    assert is_over(curve, epochs=9, patience=2)
-    assert is_over(curve, epochs=4, patience=0)
+    assert not should_stop([], epochs=9, patience=1)
+    assert not should_stop(curve, epochs=9, patience=0)
+    assert not should_stop(curve, epochs=9, patience=3)
+    assert should_stop(curve, epochs=9, patience=2)
+    assert should_stop(curve, epochs=4, patience=0)
 
 
 @given(
@@ -439,55 +446,55 @@ def test_a_version_other_than_the_locked_one_is_a_doubt(tmp_path: Path) -> None:
     locked = (REPOSITORY / "requirements.lock").read_text()
     other = tmp_path / "requirements.lock"
     other.write_text(locked.replace(f"numpy=={np.__version__}", "numpy==1.0.0"))
-    assert f"numpy is {np.__version__}, locked is 1.0.0" in numerics.doubts(other)
+    assert f"numpy is {np.__version__}, locked is 1.0.0" in numerics.caveats(other)
 
 
-def state(epochs: int) -> backup.State:
+def state(epochs: int) -> checkpoint.TrainState:
     generator = np.random.default_rng(epochs)
     arrays = [generator.random((3, 2)), generator.random(5).astype(np.float32)]
-    return backup.State([row(0.5)] * epochs, arrays, arrays[:1], arrays)
+    return checkpoint.TrainState([row(0.5)] * epochs, arrays, arrays[:1], arrays)
 
 
-def assert_same(one: backup.State, other: backup.State) -> None:
+def assert_same(one: checkpoint.TrainState, other: checkpoint.TrainState) -> None:
     assert one.curve == other.curve
-    for group in ("weights", "optimizer", "kept"):
+    for group in ("weights", "optimizer", "exported"):
         pairs = zip(getattr(one, group), getattr(other, group), strict=True)
         assert all(a.tobytes() == b.tobytes() for a, b in pairs)
 
 
-def test_a_backup_comes_back_as_it_was(tmp_path: Path) -> None:
-    assert backup.read(tmp_path, 0) == backup.State()
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
+    assert checkpoint.read(tmp_path, 0) == checkpoint.TrainState()
     for epochs in (1, 2, 3):
-        backup.write(tmp_path, state(epochs))
-    assert_same(backup.read(tmp_path, 3), state(3))
-    assert backup.epochs(tmp_path) == [3, 2]
-    assert len(list(tmp_path.iterdir())) == backup.KEPT
+        checkpoint.write(tmp_path, state(epochs))
+    assert_same(checkpoint.read(tmp_path, 3), state(3))
+    assert checkpoint.epochs(tmp_path) == [3, 2]
+    assert len(list(tmp_path.iterdir())) == checkpoint.MAX_TO_KEEP
 
 
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_a_damaged_backup_is_passed_over_for_the_one_before(
+def test_a_damaged_checkpoint_is_ignored_for_the_one_before(
     tmp_path_factory: pytest.TempPathFactory, place: float, bit: int
 ) -> None:
-    folder = tmp_path_factory.mktemp("backups")
-    backup.write(folder, state(1))
-    backup.write(folder, state(2))
+    folder = tmp_path_factory.mktemp("checkpoints")
+    checkpoint.write(folder, state(1))
+    checkpoint.write(folder, state(2))
     newest = max(folder.glob("epoch-*"))
     content = bytearray(newest.read_bytes())
     content[int(place * len(content))] ^= 1 << bit
     newest.write_bytes(content)
-    assert backup.epochs(folder) == [1]
+    assert checkpoint.epochs(folder) == [1]
     newest.write_bytes(content[: int(place * len(content))])
-    assert backup.epochs(folder) == [1]
-    assert_same(backup.read(folder, 1), state(1))
+    assert checkpoint.epochs(folder) == [1]
+    assert_same(checkpoint.read(folder, 1), state(1))
 
 
-def test_backups_are_keyed_by_everything_that_determines_the_run(tmp_path: Path) -> None:
+def test_a_fingerprint_is_of_everything_that_determines_the_run(tmp_path: Path) -> None:
     file = tmp_path / "input"
     file.write_text("a")
-    key = backup.key({"x": 1}, [file])
-    assert backup.key({"x": 2}, [file]) != key
+    fingerprint = checkpoint.fingerprint({"x": 1}, [file])
+    assert checkpoint.fingerprint({"x": 2}, [file]) != fingerprint
     file.write_text("b")
-    assert backup.key({"x": 1}, [file]) != key
+    assert checkpoint.fingerprint({"x": 1}, [file]) != fingerprint
 
 
 @both_kinds
@@ -546,8 +553,8 @@ def test_giving_up_the_promise_still_gives_a_float32_model(folder: Path, precisi
 
 
 def finished_epochs(folder: Path) -> int:
-    """Return how many epochs the newest backup holds."""
-    names = [path.name for path in folder.glob("artifacts/backups/*/epoch-*.npz")]
+    """Return how many epochs the latest checkpoint holds."""
+    names = [path.name for path in folder.glob("artifacts/checkpoints/*/epoch-*.npz")]
     return max((int(name.split("-")[1]) for name in names), default=0)
 
 
@@ -572,20 +579,20 @@ def kill_in_epoch(folder: Path, epoch: int, params: Any, delay: float) -> None:
 def test_a_killed_training_goes_on_and_ends_in_the_same_bytes(
     folder: Path, kind: dict[str, Any], dice: Random
 ) -> None:
-    params = parameters(train=kind | {"epochs": 80, "keep": "best"})
+    params = parameters(train=kind | {"epochs": 40, "export": "best"})
     assert run_stage(folder, "train", params).returncode == 0
     expected = outputs(folder)
-    for epoch in (2, 15, 40):
+    for epoch in (2, 10, 20):
         kill_in_epoch(folder, epoch, params, dice.uniform(0, 0.2))
     finished = finished_epochs(folder)
     done = run_stage(folder, "train", params)
     epochs = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("epoch ")]
-    assert epochs == [f"{i}/80" for i in range(finished + 1, 81)]
+    assert epochs == [f"{i}/40" for i in range(finished + 1, 41)]
     assert outputs(folder) == expected
-    assert not list(folder.glob("artifacts/backups/*/*"))
+    assert not list(folder.glob("artifacts/checkpoints/*/*"))
 
 
-def test_a_backup_is_not_taken_up_by_other_parameters(folder: Path) -> None:
+def test_a_checkpoint_is_not_resumed_with_other_parameters(folder: Path) -> None:
     kill_in_epoch(folder, 3, parameters(train={"epochs": 2000}), delay=0)
     assert finished_epochs(folder) >= 2
     done = run_stage(folder, "train", parameters(train={"epochs": 1}))
@@ -612,16 +619,20 @@ def refused(folder: Path, params: Any, *words: str) -> None:
         ({"dropout": 1}, ["train.dropout", "less than 1"]),
         ({"learning_rate": "fast"}, ["train.learning_rate", "fast", "number"]),
         ({"epoch": 3}, ["train.epoch", "did you mean train.epochs?"]),
+        ({"keep": "best"}, ["train.keep was renamed to train.export"]),
         ({"filters": []}, ["train.filters", "at least 1"]),
         ({"filters": [[4]] * 5, "kernel_sizes": [3] * 5}, ["train.filters", "5 blocks"]),
         ({"kernel_sizes": [3, 3]}, ["train.kernel_sizes = [3, 3]", "blocks, 1"]),
         ({"shards": 3}, ["train.shards", "3", "1, 2, 4"]),
         ({"batch_size": 30}, ["train.batch_size = 30", "multiple", "shards = 4"]),
         ({"min_steps_per_epoch": 0}, ["train.min_steps_per_epoch", "greater than or equal to 1"]),
-        ({"keep": "first"}, ["train.keep", "first", "'last' or 'best'"]),
+        ({"export": "first"}, ["train.export", "first", "'last' or 'best'"]),
         ({"learning_rate": 1e30}, ["diverged", "epoch 1"]),
         ({"precision": "bfloat16"}, ["train.precision = bfloat16", "instruction_set = native"]),
-        ({"batch_normalisation": True}, ["train.hardest = 0.5", "1 with batch_normalisation"]),
+        (
+            {"batch_normalisation": True},
+            ["train.hard_example_fraction = 0.5", "1 with batch_normalisation"],
+        ),
         ({"device": "gpu"}, ["train.device = gpu", "no GPU", "take cpu"]),
     ],
 )

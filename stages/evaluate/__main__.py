@@ -18,7 +18,7 @@ import numpy as np
 from stages.evaluate import scoring
 from stages.evaluate.params import Params
 from stages.shared import artifacts, command, numerics, tables
-from stages.shared.errors import StageError, named_errors
+from stages.shared.errors import StageError, wrap_errors
 
 if TYPE_CHECKING:
     import keras
@@ -53,11 +53,11 @@ def load(keras: ModuleType, path: Path, image_shape: Sequence[int], classes: int
         StageError: Keras cannot open it, or its input or output shape is another.
     """
     problem = f"{path} is not a model that Keras can open"
-    with named_errors(problem, LONGEST), zipfile.ZipFile(path) as archive:
+    with wrap_errors(problem, LONGEST), zipfile.ZipFile(path) as archive:
         stray = sorted(set(archive.namelist()) - MEMBERS)
     if stray:
         raise StageError(f"{path} holds {stray[0]}, which is not part of a Keras model")
-    with named_errors(problem, LONGEST):
+    with wrap_errors(problem, LONGEST):
         model = keras.models.load_model(path, compile=False, safe_mode=True)
         shapes = model.input_shape[1:], model.output_shape[1:]
     if shapes != ((*image_shape,), (classes,)):
@@ -79,7 +79,7 @@ def predict(model: "keras.Model", images: np.ndarray) -> np.ndarray:
     first, *rest = [images[i : i + BATCH_SIZE] for i in range(0, len(images), BATCH_SIZE)]
     # The first batch compiles. An operation has one thread: each core works on a batch of its own.
     problem = "the model opens, but does not work"
-    with named_errors(problem, LONGEST), numerics.memory(), ThreadPoolExecutor() as pool:
+    with wrap_errors(problem, LONGEST), numerics.memory(), ThreadPoolExecutor() as pool:
         outputs = [model.predict_on_batch(first)]
         outputs += pool.map(model.predict_on_batch, rest)
     probabilities = np.concatenate(outputs).astype(np.float32)

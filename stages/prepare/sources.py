@@ -17,7 +17,7 @@ from fsspec.callbacks import TqdmCallback
 
 from stages.prepare import idx
 from stages.shared import artifacts
-from stages.shared.errors import StageError, named_errors, one_line
+from stages.shared.errors import StageError, one_line, wrap_errors
 
 FILES = {  # and the number of dimensions of each
     "train-images-idx3-ubyte": 3,
@@ -195,7 +195,7 @@ def _copy(filesystem: fsspec.AbstractFileSystem, folder: str, name: str, scratch
 @contextmanager
 def _fetch_errors() -> Iterator[None]:
     """Turn what a backend of fsspec raises, but for FileNotFoundError, into a StageError."""
-    with named_errors(passing=(FileNotFoundError,)):
+    with wrap_errors(passing=(FileNotFoundError,)):
         try:
             yield
         except aiohttp.NonHttpUrlRedirectClientError as error:

@@ -16,7 +16,7 @@ from stages.shared.errors import StageError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it takes the final name when the block succeeds.
 
     Makes the folder. Nothing half-written is ever seen under the final name. A block that fails
@@ -61,7 +61,7 @@ def temporary_files(parent: Path) -> Iterator[Path]:
 def write_array(path: Path, array: np.ndarray) -> None:
     """Write `array` as .npy, C order."""
     array = np.ascontiguousarray(array)
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         header = np.lib.format.header_data_from_array_1_0(array)
         np.lib.format.write_array_header_1_0(file, header)
         file.write(array.data)  # np.save does not say why a disk takes no more
@@ -114,11 +114,11 @@ def read_csv(path: Path) -> list[Mapping[str, str]]:
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 with the newlines it has."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` as it is."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content)

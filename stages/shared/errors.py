@@ -13,7 +13,7 @@ class StageError(Exception):
 
 
 @contextmanager
-def named_errors(
+def wrap_errors(
     problem: str = "", longest: int | None = None, passing: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
     """Turn what a library raises of a damaged file or a failing server into a StageError.

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from stages.shared.errors import StageError, named_errors
+from stages.shared.errors import StageError, wrap_errors
 
 
 class Layer(NamedTuple):
@@ -39,7 +39,7 @@ def read(path: Path) -> list[Layer]:
         StageError: it is not one.
     """
     problem = f"{path} is not a Sequential model saved by Keras"
-    with named_errors(problem), zipfile.ZipFile(path) as archive:
+    with wrap_errors(problem), zipfile.ZipFile(path) as archive:
         model = json.loads(archive.read("config.json"))
         if model["class_name"] != "Sequential":
             raise ValueError(f"it is {model['class_name']}")

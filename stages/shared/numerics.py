@@ -138,7 +138,7 @@ def versions() -> dict[str, str]:
     return {name: _version(name) for name in LIBRARIES}
 
 
-def doubts(lock: Path) -> list[str]:
+def caveats(lock: Path) -> list[str]:
     """Return why this machine may compute other bits than the promise says; empty if it keeps it.
 
     Args:

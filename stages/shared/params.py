@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 
-from stages.shared.errors import StageError, named_errors
+from stages.shared.errors import StageError, wrap_errors
 
 
 class Section(BaseModel):
@@ -59,9 +59,9 @@ def read(path: Path) -> dict[str, Any]:
         content = path.read_bytes()
     except OSError as error:
         raise StageError(f"{path} cannot be read: {error.strerror}") from None
-    with named_errors(f"{path} is not valid YAML"):
+    with wrap_errors(f"{path} is not valid YAML"):
         text = content.decode()
-    with named_errors(f"{path} is not valid YAML"):
+    with wrap_errors(f"{path} is not valid YAML"):
         sections = YAML(typ="safe").load(text)
         json.dumps(sections, default=str)  # which refuses keys that are lists
     if not isinstance(sections, dict):

@@ -1,8 +1,8 @@
-"""Train the network on the training digits, watched on the validation digits.
+"""Train the network on the training split and watch it on the validation split.
 
 Reads:  the training and validation arrays, the normalisation, the lock of the package versions.
-Writes: the model (.keras), its learning curve (CSV, a row an epoch), versions and promise (JSON),
-        metrics (JSON), and backups, which only the run after a killed one reads.
+Writes: the model (.keras), its learning curve (CSV, a row per epoch), package versions, promise and
+        warnings (JSON), metrics (JSON), and checkpoints, from which a killed run resumes.
 """
 
 import sys
@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from stages.shared import artifacts, command, numerics
-from stages.train import backup, chance
-from stages.train.curve import COLUMNS, best_epoch
+from stages.train import chance, checkpoint
+from stages.train.curve import COLUMNS, best_epoch, should_stop
 from stages.train.params import Params
 from stages.train.splits import Split, check
 
 
-def summarise(curve: Sequence[Sequence[float]], keep: str, parameters: int) -> dict[str, Any]:
-    """Return the headline numbers of a training, those of validation at the epoch that was kept."""
+def summarise(curve: Sequence[Sequence[float]], export: str, parameters: int) -> dict[str, Any]:
+    """Return the metrics of a training run, those of validation at the exported epoch."""
     best = best_epoch(curve)
-    row = dict(zip(COLUMNS, curve[best - 1 if keep == "best" else -1], strict=True))
+    row = dict(zip(COLUMNS, curve[best - 1 if export == "best" else -1], strict=True))
     return {
         "epochs": len(curve),
         "best_epoch": best,
@@ -30,15 +30,15 @@ def summarise(curve: Sequence[Sequence[float]], keep: str, parameters: int) -> d
     }
 
 
-def promise(params: Params, doubts: Sequence[str]) -> str:
-    """Return in one sentence what can be expected of the same run elsewhere."""
+def promise(params: Params, caveats: Sequence[str]) -> str:
+    """Return a sentence that says whether the same run gives the same bits on other machines."""
     portable = {"precision": "float32", "instruction_set": "portable", "device": "cpu"}
     given_up = [
         f"train.{name} is {getattr(params, name)}"
         for name, value in portable.items()
         if getattr(params, name) != value
     ]
-    if reasons := [*given_up, *doubts]:
+    if reasons := [*given_up, *caveats]:
         return f"Other machines may compute other bits: {'; '.join(reasons)}."
     return (
         "Any x86-64 Linux machine with AVX2 and FMA computes the same bits, on any number of cores."
@@ -46,7 +46,7 @@ def promise(params: Params, doubts: Sequence[str]) -> str:
 
 
 def sources() -> list[Path]:
-    """Return the code that a training depends on: its own and what is shared."""
+    """Return the source files that a training run depends on: this stage's and the shared ones."""
     stages = Path(__file__).parent.parent
     return sorted(path for room in ("train", "shared") for path in stages.glob(f"{room}/*.py"))
 
@@ -60,13 +60,13 @@ def main(
     validation_labels: Path,
     normalisation: Path,
     lock: Path,
-    backups: Path,
+    checkpoints: Path,
     model: Path,
     curve: Path,
     provenance: Path,
     metrics: Path,
 ) -> None:
-    """Read the splits, train, write the model and what is known about it."""
+    """Read the splits, train from the latest checkpoint on, write the model and its metrics."""
     inputs = [train_images, train_labels, validation_images, validation_labels, normalisation]
     train = Split(artifacts.read_array(train_images), artifacts.read_array(train_labels))
     validation = Split(
@@ -74,30 +74,35 @@ def main(
     )
     scale = artifacts.read_json(normalisation)
     check(train, validation, scale)
-    promised = promise(params, numerics.doubts(lock))
+    promised = promise(params, numerics.caveats(lock))
     print(f"train: {promised}")
 
     numerics.keras(params.device, params.instruction_set, params.precision)
     from stages.train import export, fitting
+    from stages.train.cluster import Cluster
 
-    determinants = {
-        "parameters": backup.key(params.model_dump(), []),
-        "library versions": backup.key(numerics.versions(), []),
-        "code": backup.key({}, sources()),
-        "data": backup.key({}, inputs),
+    fingerprints = {
+        "parameters": checkpoint.fingerprint(params.model_dump()),
+        "library versions": checkpoint.fingerprint(numerics.versions()),
+        "code": checkpoint.fingerprint(files=sources()),
+        "data": checkpoint.fingerprint(files=inputs),
     }
-    folder = backups / backup.key(determinants, [])
-    cluster = fitting.join(params, determinants, folder)
-    with numerics.memory(), cluster.watched():
-        network, rows = fitting.fit(params, train, validation, scale, folder, cluster)
+    folder = checkpoints / checkpoint.fingerprint(fingerprints)
+    epochs = checkpoint.epochs(folder)
+    latest = checkpoint.read(folder, max(epochs, default=0))
+    finished = should_stop(latest.curve, params.epochs, params.patience)
+    cluster = Cluster.join(params.shards, fingerprints, epochs, finished)
+    state = checkpoint.read(folder, cluster.start_epoch)
+    with numerics.memory(), cluster.monitored():
+        network = fitting.fit(params, train, validation, scale, cluster, state, folder)
 
     export.write_model(model, network)
     artifacts.write_csv(
         curve,
         ["epoch", *COLUMNS],
-        [[i, *(round(value, 6) for value in row)] for i, row in enumerate(rows, start=1)],
+        [[i, *(round(value, 6) for value in row)] for i, row in enumerate(state.curve, start=1)],
     )
-    results = summarise(rows, params.keep, network.count_params())
+    results = summarise(state.curve, params.export, network.count_params())
     warnings = chance.warnings(results["validation_accuracy"], validation.labels)
     for warning in warnings:
         print(f"train: warning: {warning}", file=sys.stderr)
@@ -106,7 +111,7 @@ def main(
         {"promise": promised, "versions": numerics.versions(), "warnings": warnings},
     )
     artifacts.write_json(metrics, results)
-    backup.remove(folder)
+    checkpoint.remove(folder)
     cluster.leave()
 
 

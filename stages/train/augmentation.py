@@ -1,4 +1,4 @@
-"""Random changes of the training images: a pure function of the images and a seed."""
+"""Augmentation of the training images: a pure function of the images and a seed."""
 
 import math
 
@@ -8,20 +8,20 @@ import tensorflow as tf
 def distort(
     images: tf.Tensor,
     seed: tf.Tensor,
-    augmented: tf.Tensor,
+    augmented_fraction: tf.Tensor,
     shift: float,
     rotation: float,
     zoom: float,
 ) -> tf.Tensor:
-    """Return some images moved, turned and stretched by amounts of their own, background 0.
+    """Return the images, a fraction of them shifted, rotated and zoomed at random, on background 0.
 
     Args:
         images: (n, height, width, channels) float32.
         seed: two integers that determine every draw.
-        augmented: share of the images that are changed, drawn for each; the others stay.
+        augmented_fraction: of the images to change, drawn for each; the others stay.
         shift: pixels, at most, in each direction.
-        rotation: degrees, at most, either way.
-        zoom: share by which width and height each grow or shrink, at most.
+        rotation: degrees, at most, in either direction.
+        zoom: fraction by which width and height each grow or shrink, at most.
 
     Returns:
         (n, height, width, channels) float32, interpolated bilinearly.
@@ -29,7 +29,7 @@ def distort(
     count, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
     draws = tf.random.stateless_uniform([5, count], seed, -1.0, 1.0)
     lots = tf.random.stateless_uniform([count], tf.random.experimental.stateless_fold_in(seed, 0))
-    draws *= tf.cast(lots < augmented, tf.float32)
+    draws *= tf.cast(lots < augmented_fraction, tf.float32)
     angle = draws[0] * (rotation * math.pi / 180)
     across, down = 1 + draws[1] * zoom, 1 + draws[2] * zoom
     # The map from a place in the result to its place in the image, about the centre.

@@ -1,63 +1,62 @@
-"""The examples in batches; their order is a pure function of seed, epoch and step."""
+"""Datasets of batches, whose order is a pure function of seed, epoch and step."""
 
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-# Batches that go from Python into TensorFlow, and through Keras' loop, at a time: with one at a
-# time, a step of the default network takes a tenth longer.
-AT_A_TIME = 8
+# Batches that go from Python into TensorFlow, and through Keras' loop, at once: one by one, a step
+# of the default network takes a tenth longer.
+STEPS_PER_EXECUTION = 8
 
 
-def shuffled(
+def train_batches(
     images: np.ndarray,
     labels: np.ndarray,
     batch_size: int,
-    block: range,
+    local_range: range,
     seed: int,
     epoch: Callable[[], int],
 ) -> tf.data.Dataset:
-    """Return a block of each batch of an epoch: of the one, from 0, that `epoch` gives.
+    """Return the shuffled batches of an epoch for training, of each just this worker's examples.
 
-    It is asked whenever the dataset is read anew. Every batch has the same size; what is left of
-    an epoch is left out.
+    All batches have the same size; the examples that do not fill one are left out.
 
     Args:
         images: (n, height, width, channels) uint8, may be memory-mapped.
         labels: (n,) uint8.
-        batch_size: examples a batch.
-        block: which examples of each batch are wanted; no others are read.
+        batch_size: number of examples per batch, over all workers.
+        local_range: which examples of each batch this worker reads.
         seed: of the order.
-        epoch: the number of the epoch.
+        epoch: returns the number of the epoch, from 0, each time the dataset is iterated.
     """
     steps = len(images) // batch_size
 
     def examples() -> Iterator[tuple[np.ndarray, ...]]:
         order = np.random.default_rng((seed, epoch())).permutation(len(images))
-        wanted = order[: steps * batch_size].reshape(steps, batch_size)[:, block]
-        for first in range(0, steps, AT_A_TIME):
-            rows = wanted[first : first + AT_A_TIME].ravel()
+        wanted = order[: steps * batch_size].reshape(steps, batch_size)[:, local_range]
+        for first in range(0, steps, STEPS_PER_EXECUTION):
+            rows = wanted[first : first + STEPS_PER_EXECUTION].ravel()
             yield images[rows], labels[rows]
 
-    return _dataset(examples, (images, labels), len(block), steps)
+    return _dataset(examples, (images, labels), len(local_range), steps)
 
 
-def in_order(images: np.ndarray, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
-    """Return every example once, in order, each with the weight 1, float32.
+def eval_batches(images: np.ndarray, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
+    """Return the batches for validation: every example once, in order, with the weight 1, float32.
 
-    The last batch is filled up with the last example, with the weight 0. So all batches have one
-    size, and none leaves a shard without an image, of which oneDNN has no convolution.
+    The last batch is padded with copies of the last example, with the weight 0. So all batches have
+    the same size, and none leaves a shard without an image, which oneDNN cannot convolve.
     """
     batches = -(-len(images) // batch_size)
     weights = np.ones(len(images), np.float32)
 
     def examples() -> Iterator[tuple[np.ndarray, ...]]:
-        for first in range(0, batches, AT_A_TIME):
-            last = min(first + AT_A_TIME, batches)
+        for first in range(0, batches, STEPS_PER_EXECUTION):
+            last = min(first + STEPS_PER_EXECUTION, batches)
             rows = np.arange(first * batch_size, last * batch_size)
-            held = np.minimum(rows, len(images) - 1)
-            yield images[held], labels[held], weights[held] * (rows == held)
+            padded = np.minimum(rows, len(images) - 1)
+            yield images[padded], labels[padded], weights[padded] * (rows == padded)
 
     return _dataset(examples, (images, labels, weights), batch_size, batches)
 
@@ -68,9 +67,9 @@ def _dataset(
     batch_size: int,
     batches: int,
 ) -> tf.data.Dataset:
-    """Return what `examples` yields, in arrays `like` these, as so many batches of one size."""
+    """Return what `examples` yields, arrays like `like`, as that many batches of one size."""
     options = tf.data.Options()
-    # There is nothing to tune, and the end of a training would wait for the tuner to wake up.
+    # There is nothing to tune, and the end of the run would wait for the tuner to wake up.
     options.autotune.enabled = False
     return (
         tf.data.Dataset.from_generator(

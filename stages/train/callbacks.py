@@ -1,4 +1,4 @@
-"""What happens at the end of an epoch: look, remember, decide, back up."""
+"""Keras callbacks: write a checkpoint at the end of every epoch, and print a line about it."""
 
 import math
 import time
@@ -8,43 +8,44 @@ from pathlib import Path
 import keras
 
 from stages.shared.errors import StageError
-from stages.train import backup
-from stages.train.curve import COLUMNS, best_epoch, is_over
+from stages.train import checkpoint
+from stages.train.checkpoint import TrainState
+from stages.train.curve import COLUMNS, best_epoch, should_stop
 
 
-class Keeper(keras.callbacks.Callback):
-    """Keeps the training's state after every epoch and stops it when it is over.
+class CheckpointCallback(keras.callbacks.Callback):
+    """Updates the state at the end of every epoch, writes its checkpoint, and stops the run.
 
-    Best epoch and patience are worked out from the curve each time: there is no counter that a
-    killed run could lose.
+    The best epoch and the patience are worked out from the learning curve each time: there is no
+    counter that a killed run could lose.
 
     Args:
         network: the network being trained; `set_model` gives the optimizer.
-        folder: for the backups of this very run.
-        keep: whose weights end in `state.kept`: "last" or "best".
-        epochs, patience: see `is_over`.
+        state: the state to update.
+        folder: of the checkpoints of this very run.
+        export: which weights to export, "last" or "best".
+        epochs, patience: see `should_stop`.
 
     Raises:
         StageError: the loss is not a number any more.
     """
 
     def __init__(
-        self, network: keras.Sequential, folder: Path, keep: str, epochs: int, patience: int
+        self,
+        network: keras.Sequential,
+        state: TrainState,
+        folder: Path,
+        export: str,
+        epochs: int,
+        patience: int,
     ) -> None:
         super().__init__()
         self.network = network
+        self.state = state
         self.folder = folder
-        self.keep = keep
+        self.export = export
         self.epochs = epochs
         self.patience = patience
-        self.state = backup.State()
-
-    def restore(self, optimizer: keras.optimizers.Optimizer, epoch: int) -> None:
-        """Bring back the backup of an epoch; 0 is the start."""
-        self.state = backup.read(self.folder, epoch)
-        if self.state.curve:
-            self.network.set_weights(self.state.weights)
-            optimizer.set_weights(self.state.optimizer)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         row = [float(logs[name.replace("validation", "val")]) for name in COLUMNS]
@@ -57,14 +58,14 @@ class Keeper(keras.callbacks.Callback):
         state.curve.append(row)
         state.weights = self.network.get_weights()
         state.optimizer = [variable.numpy() for variable in self.model.optimizer.variables]
-        if self.keep == "last" or best_epoch(state.curve) == len(state.curve):
-            state.kept = state.weights
-        backup.write(self.folder, state)
-        self.model.stop_training = is_over(state.curve, self.epochs, self.patience)
+        if self.export == "last" or best_epoch(state.curve) == len(state.curve):
+            state.exported = state.weights
+        checkpoint.write(self.folder, state)
+        self.model.stop_training = should_stop(state.curve, self.epochs, self.patience)
 
 
-class Lines(keras.callbacks.Callback):
-    """Prints one line an epoch, where there is no terminal for a progress bar."""
+class EpochLogger(keras.callbacks.Callback):
+    """Prints one line per epoch, where there is no terminal for a progress bar."""
 
     def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
         self.start = time.perf_counter()

@@ -1,15 +1,15 @@
-"""Whether a network has learned anything: an exact test against naming one class always."""
+"""An exact test of whether a network is better than always predicting one class."""
 
 import math
 
 import numpy as np
 
-# Networks that only guess are taken for better ones this often.
-LEVEL = 0.05
+# How often a network that only guesses passes for a better one.
+SIGNIFICANCE = 0.05
 
 
 def binomial_tail(successes: int, trials: int, share: float) -> float:
-    """Return the chance of at least so many successes, each as likely as `share`, 0 < share < 1.
+    """Return the probability of at least `successes` in `trials`, each of probability `share`.
 
     Each term of the sum follows from its neighbour and all are divided by their sum, so that only
     adds, multiplies and divides are needed, which every machine rounds alike.
@@ -24,11 +24,11 @@ def binomial_tail(successes: int, trials: int, share: float) -> float:
 
 
 def warnings(accuracy: float, labels: np.ndarray) -> list[str]:
-    """Return a sentence if the accuracy is no better than always naming the most frequent class.
+    """Return a sentence if always predicting the most frequent class is as accurate.
 
     Args:
         accuracy: on the validation images, 0 to 1.
-        labels: of the validation images, (n,) whole numbers.
+        labels: of the validation images, (n,) integers.
     """
     counts = np.bincount(labels)
     frequent, images = int(counts.max()), len(labels)
@@ -36,10 +36,10 @@ def warnings(accuracy: float, labels: np.ndarray) -> list[str]:
     if frequent == images:
         return [f"all {images:,} validation images are of one class, so nothing can be measured"]
     p = binomial_tail(correct, images, frequent / images)
-    if p < LEVEL:
+    if p < SIGNIFICANCE:
         return []
     return [
         f"no better than chance, as far as {images:,} validation images can tell: {correct:,} of"
-        f" them are right, and always naming the most frequent class would get {frequent:,}"
+        f" them are correct, and always predicting the most frequent class gets {frequent:,}"
         f" (p = {p:.2g}); try more train.epochs, another train.learning_rate, or more images"
     ]

@@ -1,47 +1,47 @@
-"""What a killed training needs to go on, a file an epoch."""
+"""Checkpoints of a training run, one file per epoch, from which a killed run resumes."""
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-# Enough that a backup damaged on disk still leaves one to go on from.
-KEPT = 2
+# If the latest is damaged on disk, the one before it is still there.
+MAX_TO_KEEP = 2
 
 
 @dataclass
-class State:
-    """A training after some whole epochs.
+class TrainState:
+    """The state of a training run at the end of an epoch; empty before the first.
 
     Attributes:
-        curve: a row an epoch: loss, accuracy, validation loss, validation accuracy.
+        curve: one row per epoch, with the columns `curve.COLUMNS`.
         weights: of the network, in Keras' order.
-        optimizer: its variables, in Keras' order.
-        kept: the weights that will be saved: of the last epoch or the best so far.
+        optimizer: the optimizer's variables, in Keras' order.
+        exported: the weights that will be saved: of the last epoch, or of the best so far.
     """
 
     curve: list[list[float]] = field(default_factory=list)
     weights: list[np.ndarray] = field(default_factory=list)
     optimizer: list[np.ndarray] = field(default_factory=list)
-    kept: list[np.ndarray] = field(default_factory=list)
+    exported: list[np.ndarray] = field(default_factory=list)
 
 
-def key(determinants: Mapping[str, Any], files: list[Path]) -> str:
-    """Return a name for everything that determines a run: plain values and the files' bytes."""
-    digest = hashlib.sha256(json.dumps(determinants, sort_keys=True).encode())
+def fingerprint(values: Mapping[str, Any] | None = None, files: Sequence[Path] = ()) -> str:
+    """Return a digest of plain values and of the contents of files, 16 hexadecimal digits."""
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     for file in files:
         digest.update(_digest(file).encode())
     return digest.hexdigest()[:16]
 
 
-def write(folder: Path, state: State) -> None:
-    """Keep `state`: written aside, flushed to the disk and renamed, then older ones removed."""
+def write(folder: Path, state: TrainState) -> None:
+    """Write the checkpoint of `state`, flush it to the disk, then remove the older ones."""
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / "unfinished"
     with temporary.open("wb") as file:
@@ -50,32 +50,32 @@ def write(folder: Path, state: State) -> None:
         os.fsync(file.fileno())
     temporary.rename(folder / f"epoch-{len(state.curve):06d}-{_digest(temporary)}.npz")
     _flush_folder(folder)
-    for old in _newest_first(folder)[KEPT:]:
+    for old in _newest_first(folder)[MAX_TO_KEEP:]:
         old.unlink()
 
 
 def epochs(folder: Path) -> list[int]:
-    """Return the epochs in `folder` whose backup is whole, the newest first."""
+    """Return the epochs of which `folder` holds an undamaged checkpoint, the latest first."""
     return [int(path.stem.split("-")[1]) for path in _newest_first(folder) if _is_whole(path)]
 
 
-def read(folder: Path, epoch: int) -> State:
-    """Return the state in `folder` after `epoch`, one of `epochs(folder)`; after 0 it is empty."""
+def read(folder: Path, epoch: int) -> TrainState:
+    """Return the state at the end of `epoch`, one of `epochs(folder)`; that of 0 is empty."""
     for path in folder.glob(f"epoch-{epoch:06d}-*.npz"):
         with np.load(path, allow_pickle=False) as arrays:
             return _from_arrays(arrays)
-    return State()
+    return TrainState()
 
 
 def remove(folder: Path) -> None:
-    """Remove the backups of a finished run."""
+    """Remove the checkpoints of a finished run."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_whole(path: Path) -> bool:
     whole = path.stem.endswith(_digest(path))
     if not whole:
-        print(f"train: the backup {path} is damaged and passed over")
+        print(f"train: the checkpoint {path} is damaged and is ignored")
     return whole
 
 
@@ -94,16 +94,16 @@ def _flush_folder(folder: Path) -> None:
     os.close(handle)
 
 
-def _to_arrays(state: State) -> dict[str, np.ndarray]:
+def _to_arrays(state: TrainState) -> dict[str, np.ndarray]:
     arrays = {"curve": np.array(state.curve)}
-    for group in ("weights", "optimizer", "kept"):
+    for group in ("weights", "optimizer", "exported"):
         arrays |= {f"{group}_{i:04d}": array for i, array in enumerate(getattr(state, group))}
     return arrays
 
 
-def _from_arrays(arrays: Mapping[str, np.ndarray]) -> State:
-    groups: dict[str, list[np.ndarray]] = {"weights": [], "optimizer": [], "kept": []}
+def _from_arrays(arrays: Mapping[str, np.ndarray]) -> TrainState:
+    groups: dict[str, list[np.ndarray]] = {"weights": [], "optimizer": [], "exported": []}
     for name in sorted(arrays):
         if name != "curve":
             groups[name.rsplit("_", 1)[0]].append(arrays[name])
-    return State(curve=arrays["curve"].tolist(), **groups)
+    return TrainState(curve=arrays["curve"].tolist(), **groups)

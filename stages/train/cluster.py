@@ -1,4 +1,4 @@
-"""Training by several workers on TensorFlow's own connections, or by this process alone."""
+"""The workers of a training run and the sums they share, over TensorFlow's own connections."""
 
 import os
 import sys
@@ -11,47 +11,45 @@ from typing import Self
 import tensorflow as tf
 
 from stages.shared.errors import StageError
-from stages.train import workers
-from stages.train.workers import ALONE, Statement, Workers
+from stages.train import rendezvous
+from stages.train.rendezvous import SINGLE_WORKER, ClusterSpec, WorkerInfo
 
-# Seconds between two looks at the other workers, and how many a silent one is given.
-LOOK = 2.0
-GRACE = 20.0
+# Seconds between two checks of the other workers, and how long one may be silent.
+HEARTBEAT_INTERVAL = 2.0
+HEARTBEAT_TIMEOUT = 20.0
 
 
 class Cluster:
-    """What the sharded step needs to know of the workers: whose shards, and everybody's sums.
+    """The workers that share each step: which shards are whose, and the sums of all.
 
-    A worker computes a block of neighbouring shards. Since a block's sum is a node of the tree in
-    which all shards are summed, the result does not depend on how many workers there are.
+    A worker computes a range of neighbouring shards. Since their sum is a node of the tree in which
+    all shards are summed, the result does not depend on how many workers there are.
 
     Attributes:
-        start: the epoch to go on from, which every worker has a backup of.
+        start_epoch: the number of finished epochs to resume from; all workers have its checkpoint.
     """
 
-    def __init__(self, members: Workers = ALONE, start: int = 0) -> None:
+    def __init__(self, members: ClusterSpec = SINGLE_WORKER, start_epoch: int = 0) -> None:
         self.members = members
-        self.start = start
+        self.start_epoch = start_epoch
 
     @classmethod
     def join(
-        cls, shards: int, digests: Mapping[str, str], epochs: Sequence[int], over: bool
+        cls, shards: int, fingerprints: Mapping[str, str], epochs: Sequence[int], finished: bool
     ) -> Self:
-        """Meet the workers that the environment describes and connect to them.
-
-        Must come before TensorFlow computes anything.
+        """Connect to the workers that the environment describes, before TensorFlow computes.
 
         Args:
-            shards: of a batch.
-            digests: of everything that determines the run, by a name for messages.
-            epochs: those this worker has a backup of.
-            over: the last backup is that of a finished training.
+            shards: number of shards per batch.
+            fingerprints: of everything that determines the run, by a name for messages.
+            epochs: those this worker has a checkpoint of.
+            finished: whether the latest checkpoint is that of a finished run.
 
         Raises:
             StageError: a worker is missing or trains something else, or shards cannot be dealt.
         """
-        members = workers.described(os.environ)
-        own = Statement(members.index, digests, epochs)
+        members = rendezvous.from_environment(os.environ)
+        own = WorkerInfo(members.index, fingerprints, epochs)
         if len(members) == 1:
             return cls(members, max(epochs, default=0))
         if shards % len(members):
@@ -60,17 +58,17 @@ class Cluster:
             )
         print(f"train: {members.name(members.index)} of {len(members)} waits for the others")
         try:
-            statements = workers.meet(members, own)
-        except workers.AbsentError as missing:
-            if over:
-                return cls(start=max(epochs))
+            infos = rendezvous.meet(members, own)
+        except rendezvous.MissingWorkersError as missing:
+            if finished:
+                return cls(start_epoch=max(epochs))
             raise StageError(
-                f"{missing} did not come within {workers.PATIENCE:.0f} s; start it too, or train"
-                " alone, to the same result, without TF_CONFIG"
+                f"{missing} did not come within {rendezvous.RENDEZVOUS_TIMEOUT:.0f} s; start it"
+                " too, or train alone, to the same result, without TF_CONFIG"
             ) from None
-        workers.check(members, statements)
-        cluster = cls(members, workers.shared_epoch(statements))
-        with cluster.watched():
+        rendezvous.check_same_run(members, infos)
+        cluster = cls(members, rendezvous.latest_common_epoch(infos))
+        with cluster.monitored():
             tf.distribute.MultiWorkerMirroredStrategy(
                 tf.distribute.cluster_resolver.SimpleClusterResolver(
                     tf.train.ClusterSpec({"worker": members.addresses}),
@@ -81,13 +79,13 @@ class Cluster:
             )
         return cluster
 
-    def block(self, count: int) -> range:
-        """Return which of `count` neighbouring things are this worker's; all have as many."""
+    def local_range(self, count: int) -> range:
+        """Return which of `count` shards, or examples of a batch, are this worker's share."""
         each = count // len(self.members)
         return range(self.members.index * each, (self.members.index + 1) * each)
 
-    def gather(self, tensors: Sequence[tf.Tensor]) -> list[list[tf.Tensor]]:
-        """Return the float32 tensors of every worker, in the workers' order; all have one shape."""
+    def all_gather(self, tensors: Sequence[tf.Tensor]) -> list[list[tf.Tensor]]:
+        """Return the float32 tensors of every worker, in their order; all have the same shapes."""
         if len(self.members) == 1:
             return [[*tensors]]
         values = tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)
@@ -105,51 +103,51 @@ class Cluster:
         return [[*map(tf.reshape, parts, shapes)] for parts in split]
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """End this process with one line if another worker is lost meanwhile.
+    def monitored(self) -> Iterator[None]:
+        """End this process with one line if another worker is lost during the `with` block.
 
         Raises:
             StageError: TensorFlow has noticed it. Otherwise the process ends here, since TensorFlow
-                may wait for a lost worker without end.
+                may wait forever for a lost worker.
         """
         if len(self.members) == 1:
             yield
             return
-        over = threading.Event()
-        threading.Thread(target=self._watch, args=[over], daemon=True).start()
+        done = threading.Event()
+        threading.Thread(target=self._monitor, args=[done], daemon=True).start()
         try:
             yield
         except tf.errors.ResourceExhaustedError:
             raise
         except tf.errors.OpError as error:
-            time.sleep(1)  # a process that was killed lets go of its port
-            lost = workers.unreachable(self.members)
+            time.sleep(1)  # until a killed process has released its port
+            lost = rendezvous.unreachable(self.members)
             reason = str(error).strip().splitlines()[-1]
             raise StageError(self._lost(lost) if lost else f"the workers: {reason}") from None
         finally:
-            over.set()
+            done.set()
 
     def leave(self) -> None:
-        """Stay, as worker 0, until the others have left: TensorFlow counts on it."""
-        deadline = time.monotonic() + GRACE
+        """As worker 0, wait until the other workers have left: TensorFlow relies on it."""
+        deadline = time.monotonic() + HEARTBEAT_TIMEOUT
         while self.members.index == 0 and time.monotonic() < deadline:
-            if len(workers.unreachable(self.members)) == len(self.members) - 1:
+            if len(rendezvous.unreachable(self.members)) == len(self.members) - 1:
                 break
             time.sleep(0.1)
 
-    def _watch(self, over: threading.Event) -> None:
+    def _monitor(self, done: threading.Event) -> None:
         others = self.members.others()
-        seen = dict.fromkeys(others, time.monotonic())
-        while not over.wait(LOOK):
-            away = workers.unreachable(self.members)
-            seen |= dict.fromkeys(set(others) - set(away), time.monotonic())
-            lost = [i for i in away if time.monotonic() - seen[i] > GRACE]
-            if lost and not over.is_set():
+        last_seen = dict.fromkeys(others, time.monotonic())
+        while not done.wait(HEARTBEAT_INTERVAL):
+            away = rendezvous.unreachable(self.members)
+            last_seen |= dict.fromkeys(set(others) - set(away), time.monotonic())
+            lost = [i for i in away if time.monotonic() - last_seen[i] > HEARTBEAT_TIMEOUT]
+            if lost and not done.is_set():
                 print(f"train: {self._lost(lost)}", file=sys.stderr, flush=True)
                 os._exit(1)
 
     def _lost(self, lost: Sequence[int]) -> str:
         return (
-            f"{self.members.name(*lost)} is gone; start all workers again, to go on from the last"
+            f"{self.members.name(*lost)} is gone; start all workers again, to resume from the last"
             " epoch they share"
         )

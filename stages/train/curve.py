@@ -1,4 +1,4 @@
-"""The learning curve: a row of numbers an epoch, and what follows from them."""
+"""The learning curve, one row of numbers per epoch, and the decisions taken from it."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,13 @@ COLUMNS = ("loss", "accuracy", "validation_loss", "validation_accuracy")
 
 
 def best_epoch(curve: Sequence[Sequence[float]]) -> int:
-    """Return the first epoch, from 1, with the lowest validation loss."""
+    """Return the epoch, counted from 1, with the lowest validation loss; the first of equals."""
     losses = [row[COLUMNS.index("validation_loss")] for row in curve]
     return losses.index(min(losses)) + 1
 
 
-def is_over(curve: Sequence[Sequence[float]], epochs: int, patience: int) -> bool:
-    """Whether to stop: all epochs done, or `patience` of them (unless 0) without a better one."""
+def should_stop(curve: Sequence[Sequence[float]], epochs: int, patience: int) -> bool:
+    """Return whether all epochs are done, or `patience` of them (unless 0) without a better one."""
     if len(curve) >= epochs:
         return True
     return patience > 0 and len(curve) > 0 and len(curve) - best_epoch(curve) >= patience

@@ -1,4 +1,4 @@
-"""Write a Keras model so that the same weights always give the same bytes."""
+"""Save a Keras model so that the same weights always give the same bytes."""
 
 import io
 import json
@@ -10,8 +10,8 @@ import keras
 
 from stages.shared import artifacts
 
-# A zip member's time cannot be earlier; any fixed one will do.
-LONG_AGO = (1980, 1, 1, 0, 0, 0)
+# The earliest time that a zip member can have; any fixed one would do.
+FIXED_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def write_model(path: Path, model: keras.Model) -> None:
@@ -20,13 +20,16 @@ def write_model(path: Path, model: keras.Model) -> None:
     Keras writes the time into the archive and into its metadata, and memory addresses into the
     configuration (keras-team/keras#15948); here they are fixed.
     """
-    with artifacts.replacing(path) as temporary, artifacts.temporary_files(path.parent) as folder:
+    with (
+        artifacts.atomic_write(path) as temporary,
+        artifacts.temporary_files(path.parent) as folder,
+    ):
         saved = folder / "model.keras"
         model.save(saved)
-        temporary.write_bytes(_without_clock(saved.read_bytes()))
+        temporary.write_bytes(_make_deterministic(saved.read_bytes()))
 
 
-def _without_clock(archive: bytes) -> bytes:
+def _make_deterministic(archive: bytes) -> bytes:
     """Return the same .keras archive with fixed times, stored members and numbered objects."""
     result = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(result, "w") as new:
@@ -38,7 +41,7 @@ def _without_clock(archive: bytes) -> bytes:
                 ).encode()
             if name == "config.json":
                 content = _number_objects(content.decode()).encode()
-            member = zipfile.ZipInfo(name, LONG_AGO)
+            member = zipfile.ZipInfo(name, FIXED_TIME)
             member.create_system = 3  # Unix, wherever this runs
             new.writestr(member, content)
     return result.getvalue()

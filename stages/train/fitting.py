@@ -1,31 +1,23 @@
-"""Put network, data, optimizer and backups together, and train."""
+"""Put network, data, optimizer and callbacks together, and train."""
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import keras
 import psutil
 import tensorflow as tf
 
-from stages.train import augmentation, backup, batches, network, recipe
+from stages.train import augmentation, batches, network, recipe
+from stages.train.callbacks import CheckpointCallback, EpochLogger
+from stages.train.checkpoint import TrainState
 from stages.train.cluster import Cluster
-from stages.train.curve import is_over
-from stages.train.epochs import Keeper, Lines
+from stages.train.curve import should_stop
 from stages.train.params import Params
-from stages.train.schedule import Triangle
+from stages.train.schedule import LinearWarmupDecay
 from stages.train.sharded import ShardedModel
 from stages.train.splits import Split
-
-
-def join(params: Params, digests: Mapping[str, str], backups: Path) -> Cluster:
-    """Meet the other workers, if the environment describes any; see `Cluster.join`."""
-    epochs = backup.epochs(backups)
-    curve = backup.read(backups, max(epochs, default=0)).curve
-    over = is_over(curve, params.epochs, params.patience)
-    return Cluster.join(params.shards, digests, epochs, over)
 
 
 def fit(
@@ -33,24 +25,30 @@ def fit(
     train: Split,
     validation: Split,
     normalisation: dict[str, float],
-    backups: Path,
     cluster: Cluster,
-) -> tuple[keras.Sequential, Sequence[Sequence[float]]]:
-    """Train, going on from the epoch that `cluster` says, with its backup in the folder `backups`.
+    state: TrainState,
+    checkpoints: Path,
+) -> keras.Sequential:
+    """Train the network from `state` on, which is updated after every epoch.
+
+    Args:
+        cluster: the workers that share each step.
+        state: that of the checkpoint to resume from, or an empty one.
+        checkpoints: folder for the checkpoints of this very run.
 
     Returns:
-        The trained network in float32, and the curve: a row an epoch, columns `curve.COLUMNS`.
+        The trained network in float32, without batch normalisation.
 
     Raises:
-        StageError: fewer images than shards, or the training diverged.
+        StageError: fewer images than shards, or the loss is not a number any more.
     """
     batch_size = recipe.fit_batch_size(
         len(train.images), params.batch_size, params.shards, params.min_steps_per_epoch
     )
     if batch_size < params.batch_size:
         print(
-            f"train: {batch_size} images a step, since {len(train.images):,} images make fewer than"
-            f" {params.min_steps_per_epoch} steps of {params.batch_size}"
+            f"train: {batch_size} images per step, since {len(train.images):,} images make fewer"
+            f" than {params.min_steps_per_epoch} steps of {params.batch_size}"
         )
     steps = len(train.images) // batch_size
     keras.utils.set_random_seed(params.seed)
@@ -58,42 +56,50 @@ def fit(
     trained.summary()
     optimizer = build_optimizer(params, batch_size, steps * params.epochs)
     optimizer.build(trained.trainable_variables)
-    keeper = Keeper(trained, backups, params.keep, params.epochs, params.patience)
-    finished = cluster.start
-    keeper.restore(optimizer, finished)
-    if not is_over(keeper.state.curve, params.epochs, params.patience):
+    finished = len(state.curve)
+    if finished:
+        trained.set_weights(state.weights)
+        optimizer.set_weights(state.optimizer)
+    if not should_stop(state.curve, params.epochs, params.patience):
         model = ShardedModel(
             trained,
             params.shards,
             params.seed,
-            distortion(params),
-            params.hardest,
-            params.hardest_per_error,
+            augment(params),
+            params.hard_example_fraction,
+            params.hard_examples_per_error,
             cluster,
         )
-        model.compile(optimizer, jit_compile=False, steps_per_execution=batches.AT_A_TIME)
+        model.compile(optimizer, jit_compile=False, steps_per_execution=batches.STEPS_PER_EXECUTION)
         start = time.perf_counter()
         model.fit(
-            batches.shuffled(
+            batches.train_batches(
                 *train,
                 batch_size,
-                cluster.block(batch_size),
+                cluster.local_range(batch_size),
                 params.seed,
                 lambda: int(optimizer.iterations) // steps,
             ),
             epochs=params.epochs,
             initial_epoch=finished,
             shuffle=False,
-            validation_data=batches.in_order(*validation, params.batch_size),
-            **_progress(keeper, _augmentation(params, keeper)),
+            validation_data=batches.eval_batches(*validation, params.batch_size),
+            verbose=1 if sys.stdout.isatty() else 0,
+            callbacks=[
+                CheckpointCallback(
+                    trained, state, checkpoints, params.export, params.epochs, params.patience
+                ),
+                _augmentation_callback(params, model, state),
+                *([] if sys.stdout.isatty() else [EpochLogger()]),
+            ],
         )
-        images = steps * batch_size * (len(keeper.state.curve) - finished)
+        images = steps * batch_size * (len(state.curve) - finished)
         _print_cost(images, time.perf_counter() - start)
-    trained.set_weights(keeper.state.kept)
-    plain = params.model_copy(update={"batch_normalisation": False})
-    result = build_network(plain, train, normalisation, "float32")
-    result.set_weights(network.fold(trained))
-    return result, keeper.state.curve
+    trained.set_weights(state.exported)
+    without = params.model_copy(update={"batch_normalisation": False})
+    exported = build_network(without, train, normalisation, "float32")
+    exported.set_weights(network.fold(trained))
+    return exported
 
 
 def build_network(
@@ -114,42 +120,38 @@ def build_network(
 
 
 def build_optimizer(params: Params, batch_size: int, steps: int) -> keras.optimizers.Adam:
-    """Return Adam for so many steps of that batch size, with warm-up and decay.
+    """Return Adam for `steps` steps of `batch_size` images, with warm-up and decay.
 
     Source: I. Loshchilov, F. Hutter, Decoupled weight decay regularization, ICLR 2019.
     """
-    highest = recipe.scale_learning_rate(params.learning_rate, batch_size, params.batch_size)
+    peak = recipe.scale_learning_rate(params.learning_rate, batch_size, params.batch_size)
     return keras.optimizers.Adam(
-        Triangle(highest, recipe.count_warmup_steps(params.warmup, steps), steps),
+        LinearWarmupDecay(peak, recipe.count_warmup_steps(params.warmup, steps), steps),
         beta_2=params.beta_2,
         weight_decay=params.weight_decay or None,
     )
 
 
-def distortion(params: Params) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Return the augmentation that `params` describes, as `augmentation.distort`."""
-    return lambda images, seed, augmented: augmentation.distort(
-        images, seed, augmented, params.shift, params.rotation, params.zoom
+def augment(params: Params) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Return the augmentation that `params` describes: `augmentation.distort`, its ranges set."""
+    return lambda images, seed, augmented_fraction: augmentation.distort(
+        images, seed, augmented_fraction, params.shift, params.rotation, params.zoom
     )
 
 
-def _augmentation(params: Params, keeper: Keeper) -> keras.callbacks.Callback:
-    """Return what sets the share of the images to augment as an epoch begins."""
+def _augmentation_callback(
+    params: Params, model: ShardedModel, state: TrainState
+) -> keras.callbacks.Callback:
+    """Return a callback that sets the fraction of the images to augment as each epoch begins."""
 
     def choose(epoch: int, logs: object = None) -> None:
-        share = recipe.choose_augmented(
-            keeper.state.curve, params.augmented, params.hardest_per_error
+        model.augmented_fraction.assign(
+            recipe.choose_augmented_fraction(
+                state.curve, params.augmented_fraction, params.hard_examples_per_error
+            )
         )
-        keeper.model.augmented.assign(share)
 
     return keras.callbacks.LambdaCallback(on_epoch_begin=choose)
-
-
-def _progress(*callbacks: keras.callbacks.Callback) -> dict[str, Any]:
-    """A progress bar on a terminal; elsewhere one line an epoch."""
-    if sys.stdout.isatty():
-        return {"callbacks": [*callbacks], "verbose": 1}
-    return {"callbacks": [*callbacks, Lines()], "verbose": 0}
 
 
 def _print_cost(images: int, seconds: float) -> None:

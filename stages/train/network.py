@@ -1,4 +1,4 @@
-"""The network: convolution and max pooling blocks, fully connected layers, a softmax."""
+"""The network: blocks of convolutions and max pooling, fully connected layers, a softmax."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, pairwise
@@ -10,7 +10,7 @@ from keras import layers
 
 from stages.shared.errors import StageError
 
-# Of a running average of batch normalisation, the share that a step keeps.
+# Momentum of the moving averages of batch normalisation.
 MOMENTUM = 0.95
 
 
@@ -24,7 +24,7 @@ def build(
     dropout: float,
     batch_normalisation: bool,
 ) -> keras.Sequential:
-    """Return a network that takes raw pixels and gives class probabilities.
+    """Return an untrained network that turns raw pixels into class probabilities.
 
     Its initial weights are drawn from Keras' global seed, in the order of the layers.
 
@@ -36,7 +36,7 @@ def build(
         filters: of each convolution, block by block; a 2x2 max pooling ends a block.
         kernel_sizes: side of the convolutions of each block, in pixels.
         dense_units: of each fully connected layer.
-        dropout: share dropped before each fully connected layer.
+        dropout: fraction of the units dropped before each fully connected layer.
         batch_normalisation: whether it normalises before each activation, instead of a bias; see
             `fold`.
 
@@ -85,72 +85,73 @@ def build(
 def forward(
     network: keras.Sequential, images: tf.Tensor, seed: tf.Tensor | None = None
 ) -> list[tf.Tensor]:
-    """Return the images, then what each layer makes of them up to the logits, (n, classes) float32.
+    """Return the images and the activations of each layer, up to the logits (n, classes) float32.
 
     Dropout is drawn from `seed` (two integers) and from nothing else, where Keras' own layer
     would draw from a state that a killed run loses. Batch normalisation takes the mean and variance
-    of these images. Without a seed nothing is dropped, and it takes the running averages.
+    of these images. Without a seed nothing is dropped, and it takes the moving averages.
     """
-    answers = [images]
+    activations = [images]
     for i, layer in enumerate(network.layers[:-1]):
         if seed is not None and isinstance(layer, layers.Dropout):
             own_seed = tf.random.experimental.stateless_fold_in(seed, i)
-            answer = tf.nn.experimental.stateless_dropout(answers[-1], layer.rate, own_seed)
+            output = tf.nn.experimental.stateless_dropout(activations[-1], layer.rate, own_seed)
         elif isinstance(layer, layers.BatchNormalization):
-            averages = [layer.moving_mean.value, layer.moving_variance.value]
-            statistics = averages if seed is None else _moments(answers[-1])
-            answer = _normalise(layer, answers[-1], *statistics)
+            moving_averages = [layer.moving_mean.value, layer.moving_variance.value]
+            statistics = moving_averages if seed is None else _moments(activations[-1])
+            output = _normalise(layer, activations[-1], *statistics)
         else:
-            answer = layer(answers[-1])
-        answers.append(answer)
-    answers[-1] = tf.cast(answers[-1], tf.float32)
-    return answers
+            output = layer(activations[-1])
+        activations.append(output)
+    activations[-1] = tf.cast(activations[-1], tf.float32)
+    return activations
 
 
 def backward(
-    network: keras.Sequential, answers: list[tf.Tensor], gradient: tf.Tensor
+    network: keras.Sequential, activations: list[tf.Tensor], gradient: tf.Tensor
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Return the gradient of each trainable weight, and what its running averages are of.
+    """Return the gradients of the trainable weights, and the batch statistics of the others.
 
     Both in Keras' order, that of `trainable_weights` and `non_trainable_weights`.
 
-    Each layer is called again with what it was given, so that TensorFlow has something to
-    differentiate. What the layer answers is computed again only where its gradient needs it: for
-    pooling and activations, which are cheap. So one forward pass serves all its images, and the
-    way back any part of them.
+    Each layer is called again with its input, so that TensorFlow has something to differentiate.
+    Its output is computed again only where the gradient needs it: for pooling and activations,
+    which are cheap. So the forward pass covers all images, and the backward pass any of them.
 
     Args:
         network: as for `forward`.
-        answers: what `forward` returned, with a seed, or the same rows of each; all rows where
-            the network has batch normalisation.
+        activations: what `forward` returned, with a seed, or the same rows of each; all rows if the
+            network has batch normalisation.
         gradient: of the loss with respect to the logits of these rows.
     """
     gradients: list[tf.Tensor] = []
     statistics: list[tf.Tensor] = []
-    for layer, (given, answer) in reversed(
-        [*zip(network.layers[:-1], pairwise(answers), strict=True)]
+    for layer, (inputs, outputs) in reversed(
+        [*zip(network.layers[:-1], pairwise(activations), strict=True)]
     ):
         if isinstance(layer, layers.Dropout):
-            # What the ReLU before it made 0 looks dropped, but nothing goes back through that.
-            gradient *= tf.cast(answer != 0, gradient.dtype) / (1 - layer.rate)
+            # What the ReLU before it set to 0 looks dropped, but has no gradient anyway.
+            gradient *= tf.cast(outputs != 0, gradient.dtype) / (1 - layer.rate)
             continue
         if isinstance(layer, layers.BatchNormalization):
-            moments = _moments(given)
-            again = _normalise(layer, given, *moments)
+            moments = _moments(inputs)
+            recomputed = _normalise(layer, inputs, *moments)
             statistics = moments + statistics
         else:
-            again = layer(given)
+            recomputed = layer(inputs)
         weights = [variable.value for variable in layer.trainable_variables]
-        gradient, *own = tf.gradients(again, [given, *weights], tf.cast(gradient, again.dtype))
+        gradient, *own = tf.gradients(
+            recomputed, [inputs, *weights], tf.cast(gradient, recomputed.dtype)
+        )
         gradients = own + gradients
     return gradients, statistics
 
 
 def fold(network: keras.Sequential) -> list[np.ndarray]:
-    """Return the weights that make the same network without batch normalisation answer the same.
+    """Return the weights of the equal network without batch normalisation.
 
-    A trained batch normalisation multiplies each channel by a positive number and adds another. So
-    it can go into the kernel and bias before it, even through a max pooling.
+    Once trained, it multiplies each channel by a positive number and adds another. So it can be
+    folded into the kernel and bias before it, even through a max pooling.
     """
     weights: list[np.ndarray] = []
     for layer in network.layers:
@@ -175,7 +176,7 @@ def _moments(values: tf.Tensor) -> list[tf.Tensor]:
 def _normalise(
     layer: layers.BatchNormalization, values: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor
 ) -> tf.Tensor:
-    """Return what `layer` answers, in the dtype of `values`.
+    """Return the output of `layer` for `values`, in their dtype.
 
     Keras takes the reciprocal square root, whose bits differ between CPUs.
     """

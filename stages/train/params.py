@@ -1,19 +1,24 @@
 """The section `train` of params.yaml."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from stages.shared.params import Section
 
 Count = Annotated[int, Field(ge=1, lt=2**31)]
-
-
 Block = Annotated[tuple[Count, ...], Field(min_length=1)]
 
 
 class Params(Section):
-    """The section `train` of params.yaml, where a comment says what each means."""
+    """The section `train` of params.yaml, which describes each parameter."""
+
+    RENAMED: ClassVar[dict[str, str]] = {
+        "hardest": "hard_example_fraction",
+        "hardest_per_error": "hard_examples_per_error",
+        "keep": "export",
+        "augmented": "augmented_fraction",
+    }
 
     filters: tuple[Block, ...] = Field(min_length=1)
     kernel_sizes: tuple[Annotated[int, Field(ge=1)], ...]
@@ -27,11 +32,11 @@ class Params(Section):
     warmup: float = Field(ge=0, le=1)
     beta_2: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
-    hardest: float = Field(gt=0, le=1)
-    hardest_per_error: float = Field(ge=0)
-    keep: Literal["last", "best"]
+    hard_example_fraction: float = Field(gt=0, le=1)
+    hard_examples_per_error: float = Field(ge=0)
+    export: Literal["last", "best"]
     patience: int = Field(ge=0)
-    augmented: float = Field(ge=0, le=1)
+    augmented_fraction: float = Field(ge=0, le=1)
     shift: float = Field(ge=0)
     rotation: float = Field(ge=0, le=180)
     zoom: float = Field(ge=0, lt=1)
@@ -60,10 +65,10 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _batch_normalisation_needs_the_whole_batch(self) -> Self:
-        if self.batch_normalisation and self.hardest < 1:
+        if self.batch_normalisation and self.hard_example_fraction < 1:
             raise ValueError(
-                f"hardest = {self.hardest}: should be 1 with batch_normalisation, which takes the "
-                "gradient of all images of a batch together"
+                f"hard_example_fraction = {self.hard_example_fraction}: should be 1 with"
+                " batch_normalisation, which takes the gradient of all images of a batch together"
             )
         return self
 

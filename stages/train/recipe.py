@@ -1,4 +1,4 @@
-"""What a training run takes from the data: batch size, learning rate, warm-up, augmentation."""
+"""How the recipe adapts to the data: batch size, learning rate, warm-up and augmentation."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from stages.shared.errors import StageError
 from stages.train.curve import COLUMNS
 
 # With fewer, Adam's averages are still empty when the learning rate is at its highest.
-WARMUP_STEPS = 50
+MIN_WARMUP_STEPS = 50
 
 
 def fit_batch_size(images: int, batch_size: int, shards: int, min_steps: int) -> int:
@@ -30,7 +30,7 @@ def fit_batch_size(images: int, batch_size: int, shards: int, min_steps: int) ->
 
 
 def scale_learning_rate(learning_rate: float, batch_size: int, nominal: int) -> float:
-    """Return the learning rate of a batch of another size than the nominal one.
+    """Return the learning rate for `batch_size`, given that for the nominal batch size.
 
     The square root keeps the noise of Adam's steps, as seen over an epoch, the same.
 
@@ -41,22 +41,24 @@ def scale_learning_rate(learning_rate: float, batch_size: int, nominal: int) -> 
 
 
 def count_warmup_steps(share: float, steps: int) -> int:
-    """Return that share of all steps, but at least `WARMUP_STEPS`, and at most half of all."""
-    return max(min(max(round(share * steps), WARMUP_STEPS), steps // 2), 1)
+    """Return that share of all steps, but at least `MIN_WARMUP_STEPS` and at most half of all."""
+    return max(min(max(round(share * steps), MIN_WARMUP_STEPS), steps // 2), 1)
 
 
-def choose_augmented(curve: Sequence[Sequence[float]], least: float, per_error: float) -> float:
-    """Return the share of the images to augment in the next epoch: the fewer errors, the more.
+def choose_augmented_fraction(
+    curve: Sequence[Sequence[float]], minimum: float, per_error: float
+) -> float:
+    """Return the fraction of the images to augment in the next epoch: the fewer errors, the more.
 
-    What a network still misreads it should see as it is. Half of the images of a data set whose
-    classes are hard to tell apart stay upright; of digits, soon all move.
+    A network should see the images that it still misclassifies unchanged, too. Of a data set whose
+    classes are hard to tell apart half of the images stay as they are; of digits, soon none do.
 
     Args:
         curve: of the epochs so far.
-        least: the share of the first epoch, and of those with many errors.
+        minimum: the fraction in the first epoch, and in those with many errors.
         per_error: what each percentage point of errors takes away, in percentage points.
     """
     if not curve:
-        return least
+        return minimum
     errors = 1 - curve[-1][COLUMNS.index("accuracy")]
-    return max(least, 1 - per_error * errors)
+    return max(minimum, 1 - per_error * errors)

@@ -1,4 +1,4 @@
-"""Who trains together, and whether all train the same thing."""
+"""Rendezvous of the workers of one training run: who they are, and that all train the same."""
 
 import json
 import socket
@@ -12,34 +12,34 @@ from pydantic import BaseModel, Field, ValidationError
 
 from stages.shared.errors import StageError
 
-# Seconds to wait for the others. Together with TensorFlow's import it stays below a minute.
-PATIENCE = 45.0
+# Seconds to wait for the other workers. With TensorFlow's import it stays below a minute.
+RENDEZVOUS_TIMEOUT = 45.0
 SLURM_PORT = 8888
 
 
 class Task(BaseModel):
-    """Which of the workers this is."""
+    """The `task` of TF_CONFIG: which of the workers this process is."""
 
     type: Literal["worker"]
     index: int = Field(ge=0)
 
 
 class Addresses(BaseModel, extra="forbid"):
-    """Where the workers are, `host:port`; there are no others than workers."""
+    """The `cluster` of TF_CONFIG: the address of each worker, `host:port`, and no other roles."""
 
     worker: tuple[str, ...] = Field(min_length=1)
 
 
 class TFConfig(BaseModel):
-    """The variable TF_CONFIG, as TensorFlow's guide to training with several workers has it."""
+    """The environment variable TF_CONFIG, as TensorFlow's multi-worker guide defines it."""
 
     cluster: Addresses
     task: Task
 
 
 @dataclass(frozen=True)
-class Workers:
-    """Those who train together: `host:port` of each, and which of them this process is."""
+class ClusterSpec:
+    """The workers of a training run: the address of each, `host:port`, and this one's index."""
 
     addresses: tuple[str, ...]
     index: int
@@ -51,38 +51,38 @@ class Workers:
         return [i for i in range(len(self)) if i != self.index]
 
     def name(self, *which: int) -> str:
-        """Return how the workers `which` are called in messages."""
+        """Return the workers `which` as messages name them: `worker 1 (host:2222)`."""
         words = [f"worker {i} ({self.addresses[i]})" for i in which]
         return " and ".join(words)
 
 
-ALONE = Workers(("",), 0)
+SINGLE_WORKER = ClusterSpec(("",), 0)
 
 
 @dataclass(frozen=True)
-class Statement:
-    """What one worker brings.
+class WorkerInfo:
+    """What one worker tells the others before they train.
 
     Attributes:
         worker: its index.
-        digests: of everything that determines the run, by a name for messages.
-        epochs: those it has a backup of.
+        fingerprints: of everything that determines the run, by a name for messages.
+        epochs: those it has a checkpoint of.
     """
 
     worker: int
-    digests: Mapping[str, str]
+    fingerprints: Mapping[str, str]
     epochs: Sequence[int]
 
 
-class AbsentError(Exception):
-    """Which workers stayed away, in words."""
+class MissingWorkersError(Exception):
+    """Workers did not come to the rendezvous; the message names them."""
 
 
-def described(environment: Mapping[str, str]) -> Workers:
-    """Return the workers that the environment describes, by TF_CONFIG or by Slurm; else one.
+def from_environment(environment: Mapping[str, str]) -> ClusterSpec:
+    """Return the workers that TF_CONFIG or Slurm describes in `environment`; otherwise just one.
 
     Raises:
-        StageError: it describes them badly.
+        StageError: the description is invalid.
     """
     if text := environment.get("TF_CONFIG"):
         try:
@@ -91,11 +91,11 @@ def described(environment: Mapping[str, str]) -> Workers:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
             raise StageError(f"TF_CONFIG: {place or 'JSON'}: {first['msg']}") from None
-        workers = Workers(config.cluster.worker, config.task.index)
+        workers = ClusterSpec(config.cluster.worker, config.task.index)
     elif int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         workers = _by_slurm(environment)
     else:
-        return ALONE
+        return SINGLE_WORKER
     if workers.index >= len(workers):
         raise StageError(f"TF_CONFIG: task.index is {workers.index} of {len(workers)} workers")
     if len(set(workers.addresses)) < len(workers):
@@ -107,7 +107,7 @@ def described(environment: Mapping[str, str]) -> Workers:
     return workers
 
 
-def _by_slurm(environment: Mapping[str, str]) -> Workers:
+def _by_slurm(environment: Mapping[str, str]) -> ClusterSpec:
     import tensorflow as tf
 
     tasks = int(environment["SLURM_STEP_NUM_TASKS"])
@@ -117,54 +117,56 @@ def _by_slurm(environment: Mapping[str, str]) -> Workers:
     ).cluster_spec()
     addresses = tuple(spec.as_dict()["worker"])
     own = f"{environment['SLURMD_NODENAME']}:{SLURM_PORT + int(environment['SLURM_LOCALID'])}"
-    return Workers(addresses, addresses.index(own))
+    return ClusterSpec(addresses, addresses.index(own))
 
 
-def meet(workers: Workers, own: Statement, patience: float = PATIENCE) -> list[Statement]:
-    """Tell the others what this worker brings; return what each of them does, in their order.
+def meet(
+    workers: ClusterSpec, own: WorkerInfo, timeout: float = RENDEZVOUS_TIMEOUT
+) -> list[WorkerInfo]:
+    """Exchange `own` with all workers; return what each of them sent, in the order of the workers.
 
-    All report to worker 0, which answers when everyone is there.
+    All report to worker 0, which answers when all are there.
 
     Raises:
-        AbsentError: somebody has not come in time.
+        MissingWorkersError: a worker has not come in time.
         StageError: the port of worker 0 is taken.
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     answer = _report(workers, own, deadline) if workers.index else _collect(workers, own, deadline)
     if missing := answer.get("missing"):
-        raise AbsentError(workers.name(*missing))
-    return [Statement(**statement) for statement in answer["statements"]]
+        raise MissingWorkersError(workers.name(*missing))
+    return [WorkerInfo(**info) for info in answer["infos"]]
 
 
-def check(workers: Workers, statements: Sequence[Statement]) -> None:
-    """Raise StageError, naming who and what, unless all train the same thing as worker 0."""
-    first = statements[0].digests
-    for statement in statements[1:]:
-        if other := [name for name in first if first[name] != statement.digests.get(name)]:
+def check_same_run(workers: ClusterSpec, infos: Sequence[WorkerInfo]) -> None:
+    """Raise StageError, naming worker and difference, unless all train the same as worker 0."""
+    first = infos[0].fingerprints
+    for info in infos[1:]:
+        if other := [name for name in first if first[name] != info.fingerprints.get(name)]:
             raise StageError(
-                f"{workers.name(statement.worker)} has other {' and '.join(other)} than"
+                f"{workers.name(info.worker)} has other {' and '.join(other)} than"
                 f" {workers.name(0)}; bring all to the same commit and data, and run again"
             )
 
 
-def shared_epoch(statements: Sequence[Statement]) -> int:
-    """Return the last epoch that everyone has a backup of, 0 if there is none."""
-    return max(set.intersection(*[{0, *statement.epochs} for statement in statements]))
+def latest_common_epoch(infos: Sequence[WorkerInfo]) -> int:
+    """Return the latest epoch of which all workers have a checkpoint, 0 if there is none."""
+    return max(set.intersection(*[{0, *info.epochs} for info in infos]))
 
 
-def unreachable(workers: Workers, patience: float = 2.0) -> list[int]:
-    """Return which others take no connection."""
+def unreachable(workers: ClusterSpec, timeout: float = 2.0) -> list[int]:
+    """Return the other workers, by index, that accept no connection within `timeout` seconds."""
     found = []
     for i in workers.others():
         try:
-            _connect(workers.addresses[i], patience).close()
+            _connect(workers.addresses[i], timeout).close()
         except OSError:
             found.append(i)
     return found
 
 
-def _collect(workers: Workers, own: Statement, deadline: float) -> dict[str, Any]:
-    """As worker 0: wait for the others' statements, and answer all with all."""
+def _collect(workers: ClusterSpec, own: WorkerInfo, deadline: float) -> dict[str, Any]:
+    """As worker 0: wait for what the others send, and send all of it to each of them."""
     port = int(workers.addresses[0].rpartition(":")[2])
     here: dict[int, tuple[dict[str, Any], socket.socket]] = {}
     try:
@@ -177,20 +179,20 @@ def _collect(workers: Workers, own: Statement, deadline: float) -> dict[str, Any
             with suppress(OSError, ValueError, KeyError, TypeError):  # not every caller is a worker
                 connection, _ = server.accept()
                 connection.settimeout(5)
-                statement = _read(connection)
-                if statement["worker"] in workers.others():
-                    here[statement["worker"]] = statement, connection
+                info = _read(connection)
+                if info["worker"] in workers.others():
+                    here[info["worker"]] = info, connection
     missing = [i for i in workers.others() if i not in here]
-    statements = [asdict(own), *(here[i][0] for i in sorted(here))]
-    answer = {"missing": missing, "statements": statements}
+    infos = [asdict(own), *(here[i][0] for i in sorted(here))]
+    answer = {"missing": missing, "infos": infos}
     for _, connection in here.values():
-        with suppress(OSError), connection:  # who has left meanwhile will be missed later
+        with suppress(OSError), connection:  # a worker that has left meanwhile is missed later
             _write(connection, answer)
     return answer
 
 
-def _report(workers: Workers, own: Statement, deadline: float) -> dict[str, Any]:
-    """As any other worker: report to worker 0 as soon as it is there, and take its answer."""
+def _report(workers: ClusterSpec, own: WorkerInfo, deadline: float) -> dict[str, Any]:
+    """As any other worker: report to worker 0 as soon as it listens, and return its answer."""
     while (left := deadline - time.monotonic()) > 0:
         try:
             with _connect(workers.addresses[0], left) as connection:
@@ -208,9 +210,9 @@ def _listen(port: int) -> socket.socket:
     return socket.create_server(("", port))
 
 
-def _connect(address: str, patience: float) -> socket.socket:
+def _connect(address: str, timeout: float) -> socket.socket:
     host, _, port = address.rpartition(":")
-    return socket.create_connection((host.strip("[]"), int(port)), patience)
+    return socket.create_connection((host.strip("[]"), int(port)), timeout)
 
 
 def _write(connection: socket.socket, content: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The labelled images that training reads, and what must hold of them."""
+"""The labelled images of a split, and the checks that they must pass before training."""
 
 from typing import Any, NamedTuple
 
@@ -8,14 +8,14 @@ from stages.shared.errors import StageError
 
 
 class Split(NamedTuple):
-    """Images, uint8 (n, height, width, channels), and their labels, uint8 (n,)."""
+    """A split: images, uint8 (n, height, width, channels), and their labels, uint8 (n,)."""
 
     images: np.ndarray
     labels: np.ndarray
 
 
 def check(train: Split, validation: Split, normalisation: Any) -> None:
-    """Raise StageError unless the splits hold labelled images of one kind, and it is a scale."""
+    """Raise StageError unless the splits hold labelled images of one size, and a scale is given."""
     for name, (images, labels) in {"training": train, "validation": validation}.items():
         if images.ndim != 4 or images.dtype != np.uint8 or not len(images):
             raise StageError(

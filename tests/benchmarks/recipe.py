@@ -33,19 +33,19 @@ def fit(score: bool = False) -> dict[str, Any]:
     """
     params = load(Path("params.yaml"), "train", train.Params)
     keras = numerics.keras(params.device, params.instruction_set)
-    from stages.train import epochs, fitting
+    from stages.train import callbacks, fitting
 
     test = paths("evaluate")
     images = artifacts.read_array(test["test_images"])
     labels = artifacts.read_array(test["test_labels"])
-    keepers = []
+    watched = []
 
-    class Watched(epochs.Keeper):
+    class Watched(callbacks.CheckpointCallback):
         def __init__(self, network: Any, *rest: Any) -> None:
             super().__init__(network, *rest)
             self.copy = keras.models.clone_model(network)
             self.curve, self.rate = Curve(), Rate()
-            keepers.append(self)
+            watched.append(self)
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             # Keras counts several steps at a time, past the end of the epoch.
@@ -57,26 +57,26 @@ def fit(score: bool = False) -> dict[str, Any]:
                 self.curve.mark(self.accuracy)
 
         def accuracy(self) -> float:
-            self.copy.set_weights(self.state.kept)
+            self.copy.set_weights(self.state.exported)
             predicted = evaluate.predict(self.copy, images).argmax(axis=1)
             return float((predicted == labels).mean())
 
-    with mock.patch.object(fitting, "Keeper", Watched):
+    with mock.patch.object(fitting, "CheckpointCallback", Watched):
         train.main(params, **paths("train"))
-    [keeper] = keepers
+    [training] = watched
     digits = len(artifacts.read_array(paths("train")["train_labels"]))
     batch_size = fit_batch_size(
         digits, params.batch_size, params.shards, params.min_steps_per_epoch
     )
     return {
-        "seconds": keeper.curve.seconds,
-        "accuracy": keeper.curve.accuracy,
-        "images_per_second": keeper.rate.images_per_second(batch_size),
-        "flops": flops(keeper.network, params.hardest),
+        "seconds": training.curve.seconds,
+        "accuracy": training.curve.accuracy,
+        "images_per_second": training.rate.images_per_second(batch_size),
+        "flops": flops(training.network, params.hard_example_fraction),
     }
 
 
-def flops(network: Any, hardest: float) -> float:
+def flops(network: Any, fraction: float) -> float:
     """Return the operations of the convolutions and dense layers in training on one image.
 
     A multiplication and an addition are two. Forward, gradient of the weights and gradient of the
@@ -88,4 +88,4 @@ def flops(network: Any, hardest: float) -> float:
         for layer in network.layers
         if hasattr(layer, "kernel")
     ]
-    return sum(forward) + hardest * (2 * sum(forward) - forward[0])
+    return sum(forward) + fraction * (2 * sum(forward) - forward[0])

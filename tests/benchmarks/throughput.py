@@ -56,21 +56,23 @@ def variants(defaults: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     Where the bits depend on the CPU anyway, they may depend on its cores too: a shard a core.
     """
     cores = len(os.sched_getaffinity(0))
-    exact = {"hardest_per_error": 0}  # or the share would fall while the network learns
+    exact = {"hard_examples_per_error": 0}  # or the share would fall while the network learns
     found = {}
     for precision, instruction_set in KINDS:
         if precision == "bfloat16" and "avx512_bf16" not in Path("/proc/cpuinfo").read_text():
             print("throughput: bfloat16 skipped, because this CPU has no AVX512-BF16")
             continue
         kind = {"precision": precision, "instruction_set": instruction_set}
-        for share in sorted({defaults["hardest"], 1.0}):
+        for share in sorted({defaults["hard_example_fraction"], 1.0}):
             name = f"{precision} {instruction_set}, learning from {share:.0%}"
-            found[name] = kind | {"hardest": share, "shards": defaults["shards"]} | exact
+            found[name] = (
+                kind | {"hard_example_fraction": share, "shards": defaults["shards"]} | exact
+            )
         if instruction_set == "native":
             shards = 2 ** (cores.bit_length() - 1)
-            share = defaults["hardest"]
+            share = defaults["hard_example_fraction"]
             name = f"{precision} {instruction_set}, learning from {share:.0%}, a shard a core"
-            found[name] = kind | {"hardest": share, "shards": shards} | exact
+            found[name] = kind | {"hard_example_fraction": share, "shards": shards} | exact
     return found
 
 
