@@ -95,7 +95,7 @@ class Team:
         """Return the lines in which the worker's train stage gave up."""
         printed = self.printed(worker)
         assert "Traceback" not in printed, printed
-        return re.findall(r"^train: (.*) \(earlier results come back", printed, re.MULTILINE)
+        return re.findall(r"^train: (.*) \(restore the earlier results", printed, re.MULTILINE)
 
     def epochs(self, worker: int) -> list[int]:
         found = re.findall(r"^epoch (\d+)/", self.printed(worker), re.MULTILINE)

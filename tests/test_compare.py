@@ -84,7 +84,7 @@ def test_runs_on_other_digits_are_not_compared() -> None:
 def test_markdown_is_a_table_that_adds_up() -> None:
     shown = compare.as_markdown(compare.compare(*two_runs(2, 1)))
     assert shown.startswith("**2 fixed, 1 broken: no evidence of a difference, p = 1**\n\n|")
-    assert "| **main right** | 92 | 1 |\n| **main wrong** | 2 | 5 |" in shown
+    assert "| **main correct** | 92 | 1 |\n| **main errors** | 2 | 5 |" in shown
     assert "Fixed: 5 (5: 11 → 5), 6 (6: 11 → 6). Broken: 50 (0: 0 → 12)." in shown
 
 
@@ -138,5 +138,5 @@ def test_without_another_run_it_says_what_to_do(project: Project, tmp_path: Path
     )
     clone = tmp_path / "clone"
     check(["git", "clone", "-q", str(project.folder), str(clone)], tmp_path)
-    assert "predictions of HEAD are not at hand; get them with: dvc fetch" in failure(clone)
-    assert "workspace are not at hand; make them with: dvc repro" in failure(clone, "workspace")
+    assert "predictions of HEAD are not available; get them with: dvc fetch" in failure(clone)
+    assert "workspace are not available; make them with: dvc repro" in failure(clone, "workspace")

@@ -170,12 +170,12 @@ def test_ctrl_c_ends_in_one_line_and_the_next_run_goes_on(
     dvc.wait()
     printed = log.read_text()
     assert "Traceback" not in printed
-    assert "train: interrupted; run again to go on" in printed
+    assert "train: interrupted; run again to resume" in printed
     assert epochs(again(project))[0] == epochs(printed)[-1] + 1
     assert (project.outputs(), project.lock) == project.expected
 
 
 def test_ctrl_c_while_a_stage_is_loading_is_no_traceback() -> None:
     done = run([sys.executable, "-c", "import stages; raise KeyboardInterrupt"], REPOSITORY)
-    assert done.stderr == "interrupted; run again to go on\n"
+    assert done.stderr == "interrupted; run again to resume\n"
     assert done.returncode == -signal.SIGINT

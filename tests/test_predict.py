@@ -81,8 +81,8 @@ def test_it_prints_a_table_and_what_the_network_saw(workspace: Path) -> None:
     digit, other = np.argsort(-shares)[:2]
     expected = ["plain", f"{digit}", f"{shares[digit]:.1%}", f"{other}", f"({shares[other]:.1%})"]
     assert first.split() == expected and second.startswith("photo  ")
-    assert says == "plain, as the network sees it:"
-    assert drawn[:14] == predict.drawn(image).split("\n")
+    assert says == "plain, as the network receives it:"
+    assert drawn[:14] == predict.as_characters(image).split("\n")
     assert {"@", "."} <= set("".join(drawn))
 
 

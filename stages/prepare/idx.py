@@ -1,7 +1,7 @@
-"""Read IDX files, gzipped or not, strictly.
+"""Reader of IDX files, gzipped or not.
 
 The format: two zero bytes, the type of a value, the number of dimensions, each dimension as a
-big-endian 32-bit number, then the values, the last dimension varying fastest.
+big-endian 32-bit integer, then the values, the last dimension varying fastest.
 """
 
 import gzip
@@ -14,13 +14,13 @@ import numpy as np
 
 from stages.shared.errors import StageError
 
-LIMIT = 2**30  # bytes of pixels in one file; a header that announces more is not believed
+LIMIT = 2**30  # values in one file; a header that announces more is taken for damaged
 
 
 def read(path: Path, dimensions: int) -> bytes:
     """Return the uncompressed bytes of the IDX file of uint8 values at `path`.
 
-    At most one byte more than the header announces is read, however much a gzip file holds.
+    At most one byte more than the header announces is read, however large a gzip file is.
 
     Raises:
         StageError: another magic number (type or number of dimensions), a length that is not the
@@ -54,7 +54,7 @@ def _is_gzipped(path: Path) -> bool:
 
 
 def _announced(header: bytes, name: str, dimensions: int) -> int:
-    """The number of values that follow the header, once it is known to be one."""
+    """Return the number of values that the header announces, after checking it."""
     magic = bytes([0, 0, 8, dimensions])  # 8 is uint8
     if header[:4] != magic:
         raise StageError(f"{name} begins with {header[:4].hex(' ')}, expected {magic.hex(' ')}")

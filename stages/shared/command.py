@@ -1,4 +1,4 @@
-"""Run a stage's `main` as a command: paths from the command line, knobs from params.yaml."""
+"""Run a stage's `main` as a command: paths from the command line, parameters from params.yaml."""
 
 import argparse
 import inspect
@@ -20,7 +20,7 @@ LOCK = ".stage.lock"
 def run(main: Callable[..., None], model: type[params.Section]) -> None:
     """Call `main(params, **paths)`; exit 1 on a user's mistake, 2 on wrong usage, 130 on Ctrl-C.
 
-    A request to stop (SIGTERM) is obeyed like Ctrl-C, with exit 143: temporary files are removed.
+    SIGTERM is handled like Ctrl-C, with exit code 143: temporary files are removed.
 
     Every keyword-only argument of `main` is a path and becomes a required option of the same
     name (`train_images` is `--train-images`). The parameters are the section of params.yaml named
@@ -35,31 +35,32 @@ def run(main: Callable[..., None], model: type[params.Section]) -> None:
     paths = vars(parser.parse_args())
     signal.signal(signal.SIGTERM, _stop)
     try:
-        with _only_stage():
-            main(params.load(Path("params.yaml"), stage, model), **paths)
+        section = params.load(Path("params.yaml"), stage, model)
+        with _lock():
+            main(section, **paths)
     except (StageError, OSError) as error:
-        sys.exit(f"{stage}: {error}{_way_back()}")
+        sys.exit(f"{stage}: {error}{_restore_hint()}")
     except MemoryError as error:
-        sys.exit(f"{stage}: not enough memory {error}".rstrip() + _way_back())
+        sys.exit(f"{stage}: not enough memory {error}".rstrip() + _restore_hint())
     except KeyboardInterrupt:
-        print(f"{stage}: interrupted; run again to go on", file=sys.stderr)
+        print(f"{stage}: interrupted; run again to resume", file=sys.stderr)
         sys.exit(130)
-    # All is written. Taking TensorFlow apart would take another second.
+    # Everything is written. Shutting TensorFlow down would take another second.
     sys.stdout.flush()
     os._exit(0)
 
 
 def _stop(*_: object) -> None:
-    """Leave as an exception does, cleaning up, with the exit code of a process that was ended."""
+    """Exit by an exception, so that everything is cleaned up, with the exit code of SIGTERM."""
     sys.exit(128 + signal.SIGTERM)
 
 
 @contextmanager
-def _only_stage() -> Iterator[None]:
-    """Lock this folder while a stage runs, however it ends; a second one would mix files.
+def _lock() -> Iterator[None]:
+    """Hold the lock of this folder, since two stages at once would mix their files.
 
     Raises:
-        StageError: another stage is running here.
+        StageError: another stage is running in this folder.
     """
     lock = FileLock(LOCK, blocking=False)
     try:
@@ -76,8 +77,8 @@ def _only_stage() -> Iterator[None]:
         lock.release()
 
 
-def _way_back() -> str:
-    """DVC removes a stage's outputs before it runs: say how the earlier ones come back."""
+def _restore_hint() -> str:
+    """Return how to restore the earlier results, which DVC has removed before the stage ran."""
     if "DVC_STAGE" not in os.environ:
         return ""
-    return " (earlier results come back with: dvc checkout && git checkout metrics)"
+    return " (restore the earlier results with: dvc checkout && git checkout metrics)"

@@ -1,4 +1,4 @@
-"""The one kind of error a person can cause and mend."""
+"""The error that a user can cause and fix."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,8 +7,8 @@ from contextlib import contextmanager
 class StageError(Exception):
     """A mistake in the input, the parameters or the machine's state.
 
-    Its text is one line that names the problem and the way out. `command.run` prints that line
-    and exits with 1; every other exception is a defect of ours and keeps its traceback.
+    Its text is one line that names the problem and what to do. `command.run` prints that line and
+    exits with 1; any other exception is a bug and keeps its traceback.
     """
 
 
@@ -16,15 +16,15 @@ class StageError(Exception):
 def wrap_errors(
     problem: str = "", longest: int | None = None, passing: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
-    """Turn what a library raises of a damaged file or a failing server into a StageError.
+    """Raise a StageError for any exception that a library raises in the block.
 
-    Keras, YAML parsers and the backends of fsspec raise what they please, kinds of their own among
-    them, so no list of kinds would be whole; this is the one place that takes any.
+    Of a damaged file or a failing server, Keras, YAML parsers and the backends of fsspec raise
+    exceptions of many types, so that no list of them would be complete.
 
     Args:
-        problem: what to say before the library's reason.
-        longest: characters of the reason at most.
-        passing: kinds to leave as they are, besides StageError and too little memory.
+        problem: text before the library's reason.
+        longest: maximum length of the reason.
+        passing: exceptions to pass on, besides StageError and MemoryError.
     """
     try:
         yield
@@ -38,5 +38,5 @@ def wrap_errors(
 
 
 def one_line(error: Exception) -> str:
-    """Return the text of `error` in one line, or its kind if it has none."""
+    """Return the text of `error` in one line, or its type if it has none."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""The numeric environment: what must be set before TensorFlow is imported, and why."""
+"""The settings under which TensorFlow computes the same bits on every machine."""
 
 import gc
 import os
@@ -19,28 +19,28 @@ from stages.shared.errors import StageError
 PORTABLE = {
     # Otherwise TensorFlow turns oneDNN on only on some CPUs.
     "TF_ENABLE_ONEDNN_OPTS": "1",
-    # oneDNN picks its kernels, and with them the order of every sum, by instruction set.
+    # oneDNN chooses its kernels, and with them the order of every sum, by instruction set.
     "ONEDNN_MAX_CPU_ISA": "AVX2",
 }
 NATIVE = {"TF_ENABLE_ONEDNN_OPTS": "1"}
-# Variables with these prefixes change kernels, graphs or training; a stray one must not.
-STRAY = ("TF_", "XLA_", "ONEDNN_", "DNNL_", "KERAS_")
-# Where the work runs, never what comes of it.
-HARMLESS = {"TF_CONFIG", "TF_NUM_INTEROP_THREADS"}
-# Bytes of address space below which TensorFlow breaks off without a word.
+# Environment variables with these prefixes change kernels, graphs or training; they are removed.
+PREFIXES = ("TF_", "XLA_", "ONEDNN_", "DNNL_", "KERAS_")
+# These say where the work runs and do not change the result.
+KEPT = {"TF_CONFIG", "TF_NUM_INTEROP_THREADS"}
+# Bytes of address space without which TensorFlow aborts without a message.
 ADDRESSES = 2**32
 
 
 def keras(
     device: str = "cpu", instruction_set: str = "portable", precision: str = "float32"
 ) -> Any:
-    """Import TensorFlow and Keras, set up to compute the same bits on any number of cores.
+    """Import TensorFlow and Keras, configured to compute the same bits on any number of cores.
 
     Args:
         device: "cpu", or "gpu" to let TensorFlow see the graphics card.
         instruction_set: "portable" for the same bits on every x86-64 CPU with AVX2 and FMA,
             "native" for all the instructions this CPU has.
-        precision: "float32" or "bfloat16", which will be computed with.
+        precision: "float32" or "bfloat16", with which the model will compute.
 
     Returns:
         The module `keras`.
@@ -57,7 +57,7 @@ def keras(
             f"TensorFlow needs {ADDRESSES / 1e9:.1f} GB of address space, but the limit here is"
             f" {limit / 1e9:.1f} GB: ulimit -v unlimited"
         )
-    for name in [n for n in os.environ if n.startswith(STRAY) and n not in HARMLESS]:
+    for name in [n for n in os.environ if n.startswith(PREFIXES) and n not in KEPT]:
         del os.environ[name]
     os.environ |= PORTABLE if instruction_set == "portable" else NATIVE
     os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -86,7 +86,7 @@ def keras(
 
 @contextmanager
 def memory() -> Iterator[None]:
-    """Turn TensorFlow's own error for want of memory into Python's, which `command` explains."""
+    """Raise a MemoryError, which `command` explains, if TensorFlow runs out of memory."""
     import tensorflow as tf
 
     try:
@@ -98,7 +98,7 @@ def memory() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep TensorFlow's start-up lines off the terminal; show them when the import fails."""
+    """Hide the lines that TensorFlow prints as it is imported, unless the import fails."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as noise:
         terminal = os.dup(2)
@@ -116,7 +116,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _lean() -> Iterator[None]:
-    """Import in two thirds of the time: no garbage collection, no matplotlib, which Keras loads."""
+    """Make imports faster by a third: without garbage collection, and without Keras' matplotlib."""
     hidden = "matplotlib" not in sys.modules
     if hidden:
         sys.modules["matplotlib"] = None  # type: ignore[assignment]
@@ -134,12 +134,12 @@ LIBRARIES = ("h5py", "keras", "ml_dtypes", "numpy", "tensorflow")
 
 
 def versions() -> dict[str, str]:
-    """Return the installed version of each library that the bits depend on, by name."""
+    """Return the installed versions of the libraries that the bits depend on, by name."""
     return {name: _version(name) for name in LIBRARIES}
 
 
 def caveats(lock: Path) -> list[str]:
-    """Return why this machine may compute other bits than the promise says; empty if it keeps it.
+    """Return the reasons why this machine may compute other bits than are promised, if any.
 
     Args:
         lock: the file of locked package versions, in pip's requirements format.
@@ -164,7 +164,7 @@ def _version(name: str) -> str:
 
 
 def _cpu_flags() -> set[str]:
-    """The instruction sets the kernel reports for the first CPU; none where it is not Linux."""
+    """Return the instruction sets of the first CPU, none unless this is Linux."""
     report = Path("/proc/cpuinfo")
     content = report.read_text() if report.exists() else ""
     found = re.search(r"^flags\s*:(.*)$", content, re.MULTILINE)
@@ -172,6 +172,6 @@ def _cpu_flags() -> set[str]:
 
 
 def _locked(lock: Path) -> dict[str, str]:
-    """The pinned versions, with TensorFlow's two packages under the one name."""
+    """Return the pinned versions by package, tensorflow-cpu under the name tensorflow."""
     pins = re.findall(r"^([\w.-]+)==([^\s;\\]+)", lock.read_text(), re.MULTILINE)
     return {name.removesuffix("-cpu").replace("-", "_"): pin for name, pin in pins}

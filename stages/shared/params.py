@@ -1,4 +1,4 @@
-"""Read one section of params.yaml, strictly."""
+"""Strict reader of the sections of params.yaml."""
 
 import difflib
 import json
@@ -48,7 +48,7 @@ def load(path: Path, section: str, model: type[S]) -> S:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return every section of the YAML file at `path`, unchecked.
+    """Return all sections of the YAML file at `path`, unchecked.
 
     Parsed with DVC's own YAML 1.2 parser, so that both see the same value in `1e-05` or `010`.
 
@@ -70,7 +70,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _explain(section: str, model: type[Section], problem: Any) -> str:
-    """One pydantic problem as `section.key: what is wrong`."""
+    """Return a problem that pydantic found as `section.key = value: what is allowed`."""
     name = ".".join([section, *map(str, problem["loc"])])
     message = problem["msg"].removeprefix("Value error, ").replace("Input should", "should")
     if not problem["loc"]:

@@ -1,7 +1,7 @@
-"""Compare two runs: which test digits only one of them got right, and whether that is chance.
+"""Compare two runs: the images that only one predicts correctly, and whether that is chance.
 
-Only looks: it reads the predictions that `evaluate` wrote, in the workspace or, through DVC, in
-any revision, tag or experiment.
+Reads the predictions that `evaluate` wrote, in the workspace or, through DVC, in any revision, tag
+or experiment; writes nothing.
 """
 
 import argparse
@@ -21,9 +21,8 @@ from dvc.scm import SCMError
 
 from stages.shared.errors import StageError
 
-# Chance makes differences up to this p too often for them to be evidence.
-LEVEL = 0.05
-# What stands for the files as they are now, besides revisions.
+SIGNIFICANCE = 0.05
+# The name of the current files, besides those of revisions.
 WORKSPACE = "workspace"
 
 
@@ -36,7 +35,7 @@ class Run(NamedTuple):
 
 
 class Digit(NamedTuple):
-    """A test digit, from 0, that the runs disagree on: what it is, and what each run said."""
+    """A test image that one run predicts correctly: number from 0, true label, both predictions."""
 
     number: int
     actual: int
@@ -63,7 +62,7 @@ def read(path: str, name: str) -> Run:
     """Return the predictions at `path` as the revision, tag, experiment or workspace has them.
 
     Raises:
-        StageError: they cannot be had; the text says what to do.
+        StageError: they are not available; the text says what to do.
     """
     try:
         text = dvc.api.read(path, rev=None if name == WORKSPACE else name)
@@ -79,12 +78,12 @@ def read(path: str, name: str) -> Run:
                 "get them with: dvc fetch --all-commits; without a remote: git stash,"
                 f" git checkout {name}, dvc repro, then git checkout - and git stash pop"
             )
-        raise StageError(f"the predictions of {name} are not at hand; {way}") from None
+        raise StageError(f"the predictions of {name} are not available; {way}") from None
     return parse(name, text)
 
 
 def parse(name: str, text: str) -> Run:
-    """Return a run by the CSV of its predictions; StageError where it is none."""
+    """Return the run whose predictions are in this CSV; StageError if the CSV is not valid."""
     try:
         rows = [(int(r["actual"]), int(r["predicted"])) for r in csv.DictReader(io.StringIO(text))]
         actual, predicted = np.array(rows).T
@@ -94,9 +93,9 @@ def parse(name: str, text: str) -> Run:
 
 
 def mcnemar(fixed: int, broken: int) -> float:
-    """Return the two-sided p of McNemar's exact test, computed in whole numbers.
+    """Return the two-sided p value of McNemar's exact test, computed in integers.
 
-    It is the chance that so many fair coins fall at least as unevenly.
+    It is the probability that as many fair coins fall at least as unevenly.
 
     Source: Q. McNemar, Psychometrika 12 (1947), 153-157; exact as in A. L. Edwards, Psychometrika
     13 (1948), 185-187, without its approximation.
@@ -119,22 +118,22 @@ def compare(a: Run, b: Run) -> Comparison:
             f"{a.name} and {b.name} were scored on other digits, {len(a.actual):,} and"
             f" {len(b.actual):,}: compare runs with the same test digits"
         )
-    right_a, right_b = a.predicted == a.actual, b.predicted == b.actual
+    correct_a, correct_b = a.predicted == a.actual, b.predicted == b.actual
     table = np.stack([np.arange(len(a.actual)), a.actual, a.predicted, b.predicted], axis=1)
     fixed, broken = (
         [Digit(*row) for row in table[which].tolist()]
-        for which in (right_b & ~right_a, right_a & ~right_b)
+        for which in (correct_b & ~correct_a, correct_a & ~correct_b)
     )
     p = mcnemar(len(fixed), len(broken))
-    errors = (int((~right_a).sum()), int((~right_b).sum()))
+    errors = (int((~correct_a).sum()), int((~correct_b).sum()))
     words = sentence(b.name, len(fixed), len(broken), p)
     return Comparison(a.name, b.name, len(table), *errors, fixed, broken, p, words)
 
 
 def sentence(name: str, fixed: int, broken: int, p: float) -> str:
-    """Return the result in words: the run of this name is better, worse, or neither."""
+    """Return the result in words: whether the run `name` is better, worse, or neither."""
     verdict = "no evidence of a difference"
-    if p < LEVEL:
+    if p < SIGNIFICANCE:
         verdict = f"{name} is {'better' if fixed > broken else 'worse'}"
     chance = "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
     return f"{fixed} fixed, {broken} broken: {verdict}, {chance}"
@@ -144,7 +143,7 @@ def as_text(found: Comparison) -> str:
     """Return the comparison for a terminal."""
     lines = [
         f"{found.a} to {found.b}, the same {found.digits:,} test digits:"
-        f" {found.errors_a} wrong, then {found.errors_b}",
+        f" {found.errors_a} errors, then {found.errors_b}",
         found.sentence,
     ]
     for word, digits in (("fixed", found.fixed), ("broken", found.broken)):
@@ -160,10 +159,10 @@ def as_markdown(found: Comparison) -> str:
         [
             f"**{found.sentence}**",
             "",
-            f"| {found.digits:,} test digits | {found.b} right | {found.b} wrong |",
+            f"| {found.digits:,} test digits | {found.b} correct | {found.b} errors |",
             "|---|---:|---:|",
-            f"| **{found.a} right** | {both} | {len(found.broken)} |",
-            f"| **{found.a} wrong** | {len(found.fixed)} | {neither} |",
+            f"| **{found.a} correct** | {both} | {len(found.broken)} |",
+            f"| **{found.a} errors** | {len(found.fixed)} | {neither} |",
             "",
             f"Fixed: {_numbers(found.fixed)}. Broken: {_numbers(found.broken)}.",
         ]

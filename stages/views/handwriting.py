@@ -1,10 +1,10 @@
-"""Make a picture of one digit look like MNIST's.
+"""Make a picture of one digit look like one of MNIST's.
 
-What its authors did with scanned digits (Y. LeCun et al., Gradient-based learning applied to
+Its authors did this with scanned digits (Y. LeCun et al., Gradient-based learning applied to
 document recognition, Proceedings of the IEEE 86, 1998, section III.A): scaled into 20 x 20 pixels,
-keeping the aspect, and centred by mass in 28 x 28. A drawing or a photo needs more before that. The
-steps, in whole numbers but for the last four, so that the page of the report, whose
-`stages/report/static/handwriting.js` does the same, makes the same image:
+keeping the aspect, and centred by mass in 28 x 28. A drawing or a photo needs more before that.
+These are the steps, in integers but for the last four, so that the page of the report, where
+`stages/report/static/handwriting.js` takes the same steps, makes the same image:
 
 1. Grey: 0.299 red + 0.587 green + 0.114 blue, on white paper where the picture is transparent (on
    black, if on white there is nothing to see).

