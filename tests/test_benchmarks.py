@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import REPOSITORY, run
+from tests.project import REPOSITORY, THOROUGH, run
+
+FAMILIES = ["throughput", "inference", "pipeline"]
+if THOROUGH:
+    FAMILIES += ["growth", "accuracy", "sizes", "data-sets"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "family", ["throughput", "inference", "growth", "pipeline", "accuracy", "sizes", "data-sets"]
-)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_benchmark_gives_finite_numbers(family: str, tmp_path: Path) -> None:
     file = tmp_path / "benchmarks.json"
     words = [sys.executable, "-m", "tests.benchmarks", family, "--quick", "--runs", "1"]

@@ -256,6 +256,7 @@ def test_a_worker_that_has_trained_all_epochs_finishes_alone(
 
 
 @pytest.mark.system
+@pytest.mark.skipif(not THOROUGH, reason="takes minutes: THOROUGH=1")
 def test_a_worker_on_an_emulated_cpu_and_one_on_one_core_end_in_the_lock_of_one(
     alone: Project, tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ from tests.watch import Watch
 pytestmark = pytest.mark.slow
 
 # More of them: KILLS=50 pytest -m slow tests/test_killed.py
-KILLS = int(os.environ.get("KILLS", "50" if THOROUGH else "5"))
+KILLS = int(os.environ.get("KILLS", "50" if THOROUGH else "3"))
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 EPOCHS = 30
 REPRO = ["dvc", "repro", "--no-run-cache"]

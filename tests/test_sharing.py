@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import REPOSITORY, Clone, Project, check, run, variables
+from tests.project import REPOSITORY, THOROUGH, Clone, Project, check, run, variables
 from tests.remotes import S3, SSH, Line, free_ports, serve
 
 KINDS = [
     pytest.param(S3, marks=pytest.mark.slow),
     pytest.param(SSH, marks=pytest.mark.system),
 ]
+TIMES = 3 if THOROUGH else 1  # that a push or pull is interrupted
 
 
 class Copy(Clone):
@@ -147,7 +148,7 @@ def test_a_push_that_breaks_off_is_finished_by_the_next(
     project: Project, remote: S3 | SSH, copy: Copy, fault: str
 ) -> None:
     quarter = sum(map(len, objects(project).values())) // 4
-    for _ in range(3):
+    for _ in range(TIMES):
         break_off(project, remote, fault, "push", quarter)
         assert are_whole(remote.objects())
     join(copy, remote)
@@ -164,7 +165,7 @@ def test_a_pull_that_breaks_off_is_finished_by_the_next(
     join(project, remote)
     project.dvc("push")
     quarter = sum(map(len, remote.objects().values())) // 4
-    for _ in range(3):
+    for _ in range(TIMES):
         break_off(copy, remote, fault, "pull", quarter)
         assert are_whole(objects(copy))
     copy.dvc("pull")
