@@ -6,7 +6,7 @@ from types import TracebackType
 
 def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
-        print("interrupted; run again to go on", file=sys.stderr)
+        print("interrupted; run again to resume", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
 
