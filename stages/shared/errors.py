@@ -26,15 +26,14 @@ def named_errors(
         longest: characters of the reason at most.
         passing: kinds to leave as they are, besides StageError and too little memory.
     """
+    passing = (MemoryError, StageError, *passing)
     try:
         yield
-    except (MemoryError, StageError):
-        raise
     except passing:
         raise
     except Exception as error:
         reason = one_line(error)[:longest]
-        raise StageError(f"{problem}: {reason}" if problem else reason) from None
+        raise StageError(f"{problem}: {reason}" if problem else reason) from error
 
 
 def one_line(error: Exception) -> str:
