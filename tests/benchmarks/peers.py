@@ -62,24 +62,25 @@ def keras_by_epoch(seeds: Sequence[int], epochs: Sequence[int]) -> list[list[flo
     import keras
 
     files = paths("train")
-    images, labels = _read(files, "train_images"), _read(files, "train_labels")
+    images = _read(files, "train_images").astype("float32") / 255
+    labels = keras.utils.to_categorical(_read(files, "train_labels"))
     test_images, test_labels = test_digits()
-    classes = int(labels.max()) + 1
+    test_images = test_images.astype("float32") / 255
     found: list[list[float]] = []
     for seed in seeds:
         keras.utils.set_random_seed(seed)
-        model = keras_network(images.shape[1:], classes)
+        model = keras_network(images.shape[1:], labels.shape[1])
         found.append([])
         for epoch, previous in zip(epochs, [0, *epochs], strict=False):
             model.fit(
-                images.astype("float32") / 255,
-                keras.utils.to_categorical(labels, classes),
+                images,
+                labels,
                 batch_size=128,
                 epochs=epoch,
                 initial_epoch=previous,
                 verbose=2,
             )
-            answers = model.predict(test_images.astype("float32") / 255, verbose=0)
+            answers = model.predict(test_images, verbose=0)
             found[-1].append(float((answers.argmax(axis=1) == test_labels).mean()))
         keras.backend.clear_session()
     return found

@@ -82,13 +82,14 @@ def ours(seeds: Sequence[int], epochs: Sequence[int]) -> list[list[float]]:
     params = load(Path("params.yaml"), "train", train.Params)
     keras = numerics.keras(params.device, params.instruction_set)
     images, labels = peers.test_digits()
+    names = artifacts.read_json(recipe.paths("evaluate")["class_names"])
     files = recipe.paths("train")
     found: list[list[float]] = []
     for seed in seeds:
         found.append([])
         for count in epochs:
             train.main(params.model_copy(update={"seed": seed, "epochs": count}), **files)
-            model = keras.models.load_model(files["model"], compile=False, safe_mode=True)
+            model = evaluate.load(keras, files["model"], images.shape[1:], len(names))
             predicted = evaluate.predict(model, images).argmax(axis=1)
             found[-1].append(float((predicted == labels).mean()))
             keras.backend.clear_session()
