@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from random import Random
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from tests.browser import Browser, chromium
-from tests.project import Project
+from tests.project import Clone
 
 settings.register_profile("untimed", deadline=None, print_blob=True)
 settings.load_profile("untimed")
@@ -30,9 +31,17 @@ def dice(request: pytest.FixtureRequest) -> Random:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A small project that has run once and is committed, to look at or to copy."""
-    project = Project(tmp_path_factory.mktemp("finished") / "project")
-    assert project.repro() == ["prepare", "train", "evaluate", "report"]
-    project.commit("first run")
-    return project
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A small project that has run once and is committed, to look at or to copy.
+
+    The processes of pytest-xdist, whose folders are side by side, share one.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    clone = Clone(folder / "finished/project")
+    with FileLock(folder / "finished.lock"):
+        if not clone.folder.exists():
+            Clone.small(clone.folder)
+            assert clone.repro() == ["prepare", "train", "evaluate", "report"]
+            clone.commit("first run")
+    return clone

@@ -1,7 +1,6 @@
 """Two hosts on this machine, with addresses of their own and a slow line between them."""
 
 import ctypes
-import fcntl
 import os
 import select
 import struct
@@ -82,7 +81,8 @@ def _open_end(host: str) -> int:
         assert libc.setns(namespace, CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
         os.close(namespace)
         handle = os.open("/dev/net/tun", os.O_RDWR)
-        fcntl.ioctl(handle, TUNSETIFF, struct.pack("16sH22x", b"line", IFF_TUN | IFF_NO_PI))
+        request = struct.pack("16sH22x", b"line", IFF_TUN | IFF_NO_PI)
+        assert libc.ioctl(handle, TUNSETIFF, request) == 0, os.strerror(ctypes.get_errno())
         handles.append(handle)
 
     thread = threading.Thread(target=make)

@@ -1,6 +1,5 @@
 """The project in a folder of its own, with small digits and small parameters, for real runs."""
 
-import copy
 import json
 import os
 import shlex
@@ -109,11 +108,15 @@ def emulating(cpu: str, folder: Path) -> str:
 
 
 class Clone:
-    """A clone of the project's present files with the parameters `sections`, committed."""
+    """A clone of the project in a folder of its own."""
 
-    def __init__(self, folder: Path, sections: dict[str, dict[str, Any]]) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.environment = {"DVC_SITE_CACHE_DIR": str(folder.parent / f"{folder.name}-site")}
+
+    @classmethod
+    def create(cls, folder: Path, sections: dict[str, dict[str, Any]]) -> Self:
+        """Write the project's present files into `folder`, with these parameters, and commit."""
         names = check(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard"], REPOSITORY
         ).splitlines()
@@ -123,26 +126,39 @@ class Clone:
                 shutil.copy(REPOSITORY / name, folder / name)
         for name in ("dvc.lock", "metrics/train.json", "metrics/evaluate.json"):
             (folder / name).unlink(missing_ok=True)
-        self.sections = sections
-        self.write_params()
-        self.git("init", "-q")
-        self.commit("start")
+        clone = cls(folder)
+        clone.write_params(sections)
+        clone.git("init", "-q")
+        clone.commit("start")
+        return clone
 
-    def copy(self, folder: Path) -> Self:
+    @classmethod
+    def small(cls, folder: Path, **changes: dict[str, Any]) -> Self:
+        """Create a clone with small digits, small parameters, and `changes` of them by section."""
+        contents = digits.files()
+        digits.write(folder / "artifacts/raw", contents)
+        sections = parameters(**changes)
+        sections["prepare"]["sha256"] = digits.digests(contents)
+        return cls.create(folder, sections)
+
+    def copy(self, folder: Path) -> "Clone":
         """Return a copy in another folder, with all that it has computed."""
         shutil.copytree(self.folder, folder, symlinks=True)
-        other = copy.copy(self)
-        other.folder, other.sections = folder, copy.deepcopy(self.sections)
-        other.environment = {"DVC_SITE_CACHE_DIR": str(folder.parent / f"{folder.name}-site")}
-        return other
+        return Clone(folder)
 
-    def write_params(self) -> None:
+    @property
+    def sections(self) -> dict[str, dict[str, Any]]:
+        """The parameters in params.yaml, by section."""
+        return dict(read_yaml(self.folder / "params.yaml"))
+
+    def write_params(self, sections: dict[str, dict[str, Any]]) -> None:
         with (self.folder / "params.yaml").open("w") as file:
-            YAML().dump(self.sections, file)
+            YAML().dump(sections, file)
 
     def set(self, section: str, key: str, value: Any) -> None:
-        self.sections[section][key] = value
-        self.write_params()
+        sections = self.sections
+        sections[section][key] = value
+        self.write_params(sections)
 
     def git(self, *words: str) -> str:
         name = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
@@ -172,14 +188,3 @@ class Clone:
     @property
     def lock(self) -> str:
         return (self.folder / "dvc.lock").read_text()
-
-
-class Project(Clone):
-    """A clone that is small, with small digits beside it."""
-
-    def __init__(self, folder: Path, **changes: dict[str, Any]) -> None:
-        contents = digits.files()
-        digits.write(folder / "artifacts/raw", contents)
-        sections = parameters(**changes)
-        sections["prepare"]["sha256"] = digits.digests(contents)
-        super().__init__(folder, sections)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.browser import Browser
-from tests.project import REPOSITORY, Project, check, read_yaml
+from tests.project import REPOSITORY, Clone, check, read_yaml
 from tests.test_report import FIGURES, SECTIONS, make_page, write_run
 
 pytestmark = pytest.mark.system
@@ -131,7 +131,7 @@ DRAWN = """(async () => {
 
 
 @pytest.fixture(scope="module")
-def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A small project that has run, with what README says makes the plots work offline."""
     project = finished.copy(tmp_path_factory.mktemp("plots") / "project")
     commands = re.findall(
@@ -150,7 +150,7 @@ def assert_pictures(browser: Browser, count: int) -> None:
     assert loaded == [True] * count
 
 
-def test_every_plot_is_drawn_offline(browser: Browser, project: Project, tmp_path: Path) -> None:
+def test_every_plot_is_drawn_offline(browser: Browser, project: Clone, tmp_path: Path) -> None:
     page = Path(project.dvc("plots", "show").strip().removeprefix("file://"))
     browser.open(page)
     drawn = browser.run(DRAWN)
@@ -163,7 +163,7 @@ def test_every_plot_is_drawn_offline(browser: Browser, project: Project, tmp_pat
 
 
 def test_a_diff_draws_both_runs_in_every_plot(
-    browser: Browser, project: Project, tmp_path: Path
+    browser: Browser, project: Clone, tmp_path: Path
 ) -> None:
     project.set("train", "epochs", 3)
     project.repro()
@@ -178,7 +178,7 @@ def test_a_diff_draws_both_runs_in_every_plot(
     assert_pictures(browser, 2 * len(PICTURES))
 
 
-def test_without_the_scripts_the_plots_ask_the_cdn(browser: Browser, project: Project) -> None:
+def test_without_the_scripts_the_plots_ask_the_cdn(browser: Browser, project: Clone) -> None:
     """As DVC's own page does: nothing is lost by using ours."""
     page = Path(project.dvc("plots", "show", "-o", "elsewhere").strip().removeprefix("file://"))
     browser.open(page)

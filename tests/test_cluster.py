@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from stages.train import rendezvous
 from stages.train.rendezvous import ClusterSpec
 from tests.network import Line
-from tests.project import REPOSITORY, THOROUGH, Project, check, emulating, run, variables
+from tests.project import REPOSITORY, THOROUGH, Clone, check, emulating, run, variables
 
 TRAIN = {"dropout": 0.2, "epochs": 3}
 REPRO = ["dvc", "repro", "--no-run-cache"]
@@ -46,7 +46,7 @@ class Team:
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self.projects = []
         for i in range(count):
-            project = Project(folder / f"worker-{i}", train=TRAIN | train)
+            project = Clone.small(folder / f"worker-{i}", train=TRAIN | train)
             task = {"type": "worker", "index": i}
             cluster = {"cluster": {"worker": self.addresses}, "task": task}
             project.environment["TF_CONFIG"] = json.dumps(cluster)
@@ -104,7 +104,7 @@ class Team:
     def name(self, worker: int) -> str:
         return f"worker {worker} ({self.addresses[worker]})"
 
-    def assert_like(self, alone: Project) -> None:
+    def assert_like(self, alone: Clone) -> None:
         for worker, project in enumerate(self.projects):
             assert project.lock == alone.lock, self.printed(worker)
             assert project.outputs() == alone.outputs()
@@ -114,8 +114,8 @@ class Team:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(tmp_path_factory.mktemp("alone") / "project", train=TRAIN)
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    project = Clone.small(tmp_path_factory.mktemp("alone") / "project", train=TRAIN)
     project.repro()
     return project
 
@@ -140,7 +140,7 @@ def test_the_manifest_in_the_readme_is_one_that_kubernetes_takes() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_any_number_of_workers_ends_in_the_lock_of_one(
-    alone: Project, tmp_path: Path, count: int
+    alone: Clone, tmp_path: Path, count: int
 ) -> None:
     team = Team(tmp_path, count)
     team.start_all()
@@ -151,7 +151,7 @@ def test_any_number_of_workers_ends_in_the_lock_of_one(
 @pytest.mark.slow
 def test_workers_agree_on_batch_normalisation(tmp_path: Path) -> None:
     train = {"batch_normalisation": True, "hard_example_fraction": 1.0}
-    alone = Project(tmp_path / "alone", train=TRAIN | train)
+    alone = Clone.small(tmp_path / "alone", train=TRAIN | train)
     alone.repro()
     team = Team(tmp_path, 2, **train)
     team.start_all()
@@ -160,9 +160,11 @@ def test_workers_agree_on_batch_normalisation(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def longer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def longer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     """One that trains alone for longer."""
-    project = Project(tmp_path_factory.mktemp("longer") / "project", train=TRAIN | {"epochs": 40})
+    project = Clone.small(
+        tmp_path_factory.mktemp("longer") / "project", train=TRAIN | {"epochs": 40}
+    )
     project.repro()
     yield project
 
@@ -170,7 +172,7 @@ def longer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(5) if THOROUGH else [0, 3])
 def test_a_killed_worker_ends_all_and_all_go_on_together(
-    longer: Project, tmp_path: Path, dice: Random, part: int
+    longer: Clone, tmp_path: Path, dice: Random, part: int
 ) -> None:
     team = Team(tmp_path, 2, epochs=40)
     team.start_all()
@@ -237,9 +239,7 @@ def test_shards_that_cannot_be_dealt_out_are_refused_by_all(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_worker_that_has_trained_all_epochs_finishes_alone(
-    alone: Project, tmp_path: Path
-) -> None:
+def test_a_worker_that_has_trained_all_epochs_finishes_alone(alone: Clone, tmp_path: Path) -> None:
     team = Team(tmp_path, 2)
     project = team.projects[1]
     in_the_way = project.folder / "artifacts/model/.model.keras.tmp"
@@ -258,7 +258,7 @@ def test_a_worker_that_has_trained_all_epochs_finishes_alone(
 @pytest.mark.system
 @pytest.mark.skipif(not THOROUGH, reason="takes minutes: THOROUGH=1")
 def test_a_worker_on_an_emulated_cpu_and_one_on_one_core_end_in_the_lock_of_one(
-    alone: Project, tmp_path: Path
+    alone: Clone, tmp_path: Path
 ) -> None:
     team = Team(tmp_path, 2)
     team.start(1, PATH=emulating("Haswell", tmp_path))
@@ -272,7 +272,7 @@ def test_a_worker_on_an_emulated_cpu_and_one_on_one_core_end_in_the_lock_of_one(
 
 @pytest.mark.system
 def test_two_hosts_with_a_slow_line_between_them_end_in_the_lock_of_one(
-    alone: Project, tmp_path: Path
+    alone: Clone, tmp_path: Path
 ) -> None:
     if os.geteuid() or not os.access("/dev/net/tun", os.W_OK):
         pytest.skip("only root, with a TUN device, may make hosts")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stages.shared.errors import StageError
 from stages.views import compare
-from tests.project import Project, check, run
+from tests.project import Clone, check, run
 
 COMMAND = [sys.executable, "-m", "stages.views.compare"]
 PREDICTIONS = "artifacts/evaluation/predictions.csv"
@@ -103,15 +103,15 @@ def test_predictions_that_are_none_are_refused(text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A project whose committed run, tag, experiment and workspace hold different predictions."""
     project = finished.copy(tmp_path_factory.mktemp("compare") / "project")
     project.git("tag", "first")
-    project.dvc("exp", "run", "-n", "longer", "-S", "train.epochs=4")
+    project.dvc("exp", "run", "evaluate", "-n", "longer", "-S", "train.epochs=4")
     return project
 
 
-def test_workspace_revision_tag_and_experiment_can_be_compared(project: Project) -> None:
+def test_workspace_revision_tag_and_experiment_can_be_compared(project: Clone) -> None:
     by_default = check(COMMAND, project.folder)
     assert by_default.startswith("HEAD to workspace, the same 100 test digits: ")
     for names in (["first"], ["HEAD", "longer"], ["HEAD", "workspace"]):
@@ -132,7 +132,7 @@ def failure(folder: Path, *words: str) -> str:
     return done.stderr
 
 
-def test_without_another_run_it_says_what_to_do(project: Project, tmp_path: Path) -> None:
+def test_without_another_run_it_says_what_to_do(project: Clone, tmp_path: Path) -> None:
     assert "no revision, tag or experiment nowhere to compare: commit" in failure(
         project.folder, "nowhere"
     )

@@ -16,7 +16,7 @@ from stages.views import handwriting, predict
 from tests import digits
 from tests.browser import Browser
 from tests.pictures import PICTURES, STROKES
-from tests.project import REPOSITORY, Clone, Project, read_yaml, run
+from tests.project import REPOSITORY, Clone, read_yaml, run
 from tests.test_browser import SIZES
 from tests.test_network import IMAGES, NETWORKS, save
 
@@ -47,7 +47,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("real") / "project"
     if (REPOSITORY / "artifacts/raw").exists():
         shutil.copytree(REPOSITORY / "artifacts/raw", folder / "artifacts/raw")
-    clone = Clone(folder, sections)
+    clone = Clone.create(folder, sections)
     clone.repro()
     return clone.folder
 
@@ -166,7 +166,7 @@ def test_python_and_page_make_the_same_image_of_a_picture(
 
 
 @pytest.fixture(scope="module")
-def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A small project that has run."""
     return finished.copy(tmp_path_factory.mktemp("drawing") / "project")
 
@@ -185,7 +185,7 @@ def download(browser: Browser, folder: Path, name: str) -> bytes:
     return file.read_bytes()
 
 
-def test_drawn_corrected_downloaded_trained_on(browser: Browser, project: Project) -> None:
+def test_drawn_corrected_downloaded_trained_on(browser: Browser, project: Clone) -> None:
     browser.open(project.folder / "artifacts/report/report.html")
     before = np.load(project.folder / "artifacts/prepared/train-images.npy")
     hand, images = Hand(browser), []
@@ -226,7 +226,7 @@ PARTS = """[...document.querySelectorAll("#draw :is(canvas, button, input, selec
 FOCUSED = """[document.activeElement.id, getComputedStyle(document.activeElement).outlineWidth]"""
 
 
-def test_all_can_be_done_by_keyboard_and_is_named(browser: Browser, project: Project) -> None:
+def test_all_can_be_done_by_keyboard_and_is_named(browser: Browser, project: Clone) -> None:
     browser.open(project.folder / "artifacts/report/report.html")
     assert all(len(name.strip()) > 3 for name in browser.run(PARTS))
     browser.page.keyboard.press("Tab")

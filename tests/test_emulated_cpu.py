@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.project import REPOSITORY, THOROUGH, Project, emulating, read_yaml
+from tests.project import REPOSITORY, THOROUGH, Clone, emulating, read_yaml
 
 pytestmark = pytest.mark.system
 
@@ -26,9 +26,9 @@ FEW: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def native(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def native(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     folder = tmp_path_factory.mktemp("native") / "project"
-    project = Project(folder, train=request.param, **FEW)
+    project = Clone.small(folder, train=request.param, **FEW)
     project.repro()
     return project
 
@@ -40,8 +40,8 @@ def native(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     else [(TRAIN, "Haswell")],
     indirect=["native"],
 )
-def test_an_emulated_cpu_gives_the_same_lock(native: Project, tmp_path: Path, cpu: str) -> None:
-    project = Project(tmp_path / "project", train=native.sections["train"], **FEW)
+def test_an_emulated_cpu_gives_the_same_lock(native: Clone, tmp_path: Path, cpu: str) -> None:
+    project = Clone.small(tmp_path / "project", train=native.sections["train"], **FEW)
     assert project.repro(PATH=emulating(cpu, tmp_path)) == [
         "prepare",
         "train",

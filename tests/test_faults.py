@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from stages.shared.command import LOCK
 from tests import digits
-from tests.project import REPOSITORY, THOROUGH, Project, check, command, read_yaml, run, variables
+from tests.project import REPOSITORY, THOROUGH, Clone, check, command, read_yaml, run, variables
 
 pytestmark = pytest.mark.slow
 
@@ -27,11 +27,11 @@ STAGES = ("prepare", "train", "evaluate", "report")
 ORDINARY = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
 
 
-class Finished(Project):
+class Finished(Clone):
     """A small project that has run once, undisturbed."""
 
-    def __init__(self, finished: Project, folder: Path) -> None:
-        vars(self).update(vars(finished.copy(folder)))
+    def __init__(self, finished: Clone, folder: Path) -> None:
+        super().__init__(finished.copy(folder).folder)
         self.expected = self.outputs(), self.lock
 
     def run(self, *words: str, before: tuple[str, ...] = (), **environment: str) -> Any:
@@ -59,7 +59,7 @@ class Finished(Project):
 
 
 @pytest.fixture(scope="module")
-def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def project(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return Finished(finished, tmp_path_factory.mktemp("faults") / "project")
 
 
@@ -444,6 +444,7 @@ def test_an_address_in_brackets_must_be_quoted_as_readme_says(project: Finished)
     """YAML allows it, but not the parser in C."""
     path = project.folder / "params.yaml"
     prepare = project.sections["prepare"] | {"sources": ["artifacts/raw", "https://example.org"]}
+    before = path.read_text()
     quoted = json.dumps(project.sections | {"prepare": prepare})
     path.write_text(quoted.replace('"https://example.org"', "https://example.org"))
     done = project.run("dvc", "repro")
@@ -453,7 +454,7 @@ def test_an_address_in_brackets_must_be_quoted_as_readme_says(project: Finished)
     assert "found unexpected ':'" in done.stderr
     path.write_text(quoted)
     project.repro()
-    project.write_params()
+    path.write_text(before)
     project.assert_repaired()
 
 

@@ -15,7 +15,7 @@ from random import Random
 import psutil
 import pytest
 
-from tests.project import REPOSITORY, THOROUGH, Project, run, variables
+from tests.project import REPOSITORY, THOROUGH, Clone, run, variables
 from tests.watch import Watch
 
 pytestmark = pytest.mark.slow
@@ -32,7 +32,7 @@ HALF_WRITTEN = {
 }
 
 
-class Finished(Project):
+class Finished(Clone):
     """A project that has run once, undisturbed: what came of it, and in how many seconds."""
 
     seconds: float

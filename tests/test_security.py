@@ -23,7 +23,7 @@ from stages.prepare import sources
 from stages.shared import network, numerics
 from stages.shared.errors import StageError
 from tests import digits
-from tests.project import REPOSITORY, Project, check, read_yaml
+from tests.project import REPOSITORY, Clone, check, read_yaml
 
 keras = numerics.keras()
 
@@ -134,7 +134,7 @@ def test_an_array_of_objects_is_seen() -> None:
 
 
 @pytest.mark.slow
-def test_no_output_holds_a_pickle(finished: Project) -> None:
+def test_no_output_holds_a_pickle(finished: Clone) -> None:
     outputs = [
         path
         for folder in ("artifacts", "metrics")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import REPOSITORY, THOROUGH, Clone, Project, check, run, variables
+from tests.project import REPOSITORY, THOROUGH, Clone, check, run, variables
 from tests.remotes import S3, SSH, Line, free_ports, serve
 
 KINDS = [
@@ -26,12 +26,12 @@ class Copy(Clone):
 
     def __init__(self, project: Clone, folder: Path) -> None:
         check(["git", "clone", "-q", str(project.folder), str(folder)], folder.parent)
-        self.folder = folder
-        self.environment = project.environment | {"DVC_SITE_CACHE_DIR": f"{folder}-site"}
+        super().__init__(folder)
+        self.environment = project.environment | self.environment
 
 
 @pytest.fixture(scope="module")
-def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A small project that has run; DVC finds none of the user's keys and settings."""
     folder = tmp_path_factory.mktemp("sharing")
     project = finished.copy(folder / "project")
@@ -40,7 +40,7 @@ def project(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Proj
 
 
 @pytest.fixture(params=KINDS)
-def remote(request: pytest.FixtureRequest, project: Project, tmp_path: Path) -> Iterator[S3 | SSH]:
+def remote(request: pytest.FixtureRequest, project: Clone, tmp_path: Path) -> Iterator[S3 | SSH]:
     shutil.rmtree(project.folder / ".dvc/tmp", ignore_errors=True)  # what it knows of another one
     (tmp_path / "server").mkdir()
     with serve(request.param, tmp_path / "server") as remote:
@@ -48,7 +48,7 @@ def remote(request: pytest.FixtureRequest, project: Project, tmp_path: Path) -> 
 
 
 @pytest.fixture
-def copy(project: Project, tmp_path: Path) -> Copy:
+def copy(project: Clone, tmp_path: Path) -> Copy:
     return Copy(project, tmp_path / "copy")
 
 
@@ -134,7 +134,7 @@ def test_no_remote_is_set_by_default() -> None:
 
 
 def test_a_second_clone_gets_everything_and_runs_nothing(
-    project: Project, remote: S3 | SSH, copy: Copy
+    project: Clone, remote: S3 | SSH, copy: Copy
 ) -> None:
     join(project, remote)
     project.dvc("push")
@@ -145,7 +145,7 @@ def test_a_second_clone_gets_everything_and_runs_nothing(
 
 @pytest.mark.parametrize("fault", ["killed", "cut"])
 def test_a_push_that_breaks_off_is_finished_by_the_next(
-    project: Project, remote: S3 | SSH, copy: Copy, fault: str
+    project: Clone, remote: S3 | SSH, copy: Copy, fault: str
 ) -> None:
     quarter = sum(map(len, objects(project).values())) // 4
     for _ in range(TIMES):
@@ -160,7 +160,7 @@ def test_a_push_that_breaks_off_is_finished_by_the_next(
 
 @pytest.mark.parametrize("fault", ["killed", "cut"])
 def test_a_pull_that_breaks_off_is_finished_by_the_next(
-    project: Project, remote: S3 | SSH, copy: Copy, fault: str
+    project: Clone, remote: S3 | SSH, copy: Copy, fault: str
 ) -> None:
     join(project, remote)
     project.dvc("push")
@@ -173,7 +173,7 @@ def test_a_pull_that_breaks_off_is_finished_by_the_next(
 
 
 def test_a_wrong_key_is_refused_by_name_and_changes_nothing(
-    project: Project, remote: S3 | SSH, copy: Copy
+    project: Clone, remote: S3 | SSH, copy: Copy
 ) -> None:
     join(project, remote, wrong=True)
     assert remote.refusal in fail(project, "push")
@@ -187,14 +187,14 @@ def test_a_wrong_key_is_refused_by_name_and_changes_nothing(
     assert_complete(copy, remote)
 
 
-def test_a_server_that_is_away_is_named(project: Project, remote: S3 | SSH) -> None:
+def test_a_server_that_is_away_is_named(project: Clone, remote: S3 | SSH) -> None:
     (port,) = free_ports(1)
     join(project, remote, port)
     assert re.search(f"[Cc]onnect.*{port}", fail(project, "push"))
 
 
 def test_a_damaged_object_is_refused_and_made_anew(
-    project: Project, remote: S3 | SSH, copy: Copy
+    project: Clone, remote: S3 | SSH, copy: Copy
 ) -> None:
     join(project, remote)
     project.dvc("push")

@@ -49,12 +49,12 @@ def open_clone(folder: Path, quick: bool) -> project.Clone:
     """Return a clone with the raw data and the prepared arrays: MNIST, or small digits."""
     clone: project.Clone
     if quick:
-        clone = project.Project(folder, train={"epochs": 1})
+        clone = project.Clone.small(folder, train={"epochs": 1})
     else:
         raw = project.REPOSITORY / "artifacts/raw"
         if raw.is_dir():
             shutil.copytree(raw, folder / "artifacts/raw")
-        clone = project.Clone(folder, project.read_yaml(project.REPOSITORY / "params.yaml"))
+        clone = project.Clone.create(folder, project.read_yaml(project.REPOSITORY / "params.yaml"))
     project.check(project.command("prepare"), folder)
     return clone
 
