@@ -43,7 +43,7 @@ class Finished(Clone):
 def project(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A small project; its temporary files go into a folder of their own."""
     folder = tmp_path_factory.mktemp("killed") / "project"
-    project = Finished(folder, train={"epochs": EPOCHS, "dropout": 0.2, "export": "best"})
+    project = Finished.small(folder, train={"epochs": EPOCHS, "dropout": 0.2, "export": "best"})
     temporary = folder.parent / "temporary"
     temporary.mkdir()
     project.environment["TMPDIR"] = str(temporary)
