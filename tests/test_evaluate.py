@@ -266,6 +266,7 @@ def test_a_damaged_model_is_refused(inputs: Path, keep: int) -> None:
         score(inputs)
 
 
+@pytest.mark.slow
 def test_want_of_memory_is_not_called_a_bad_model(inputs: Path) -> None:
     wide = [keras.layers.ZeroPadding2D(2 * 10**6), keras.layers.GlobalMaxPooling2D()]
     last = keras.layers.Dense(10, activation="softmax")

@@ -540,7 +540,7 @@ def test_a_slow_server_is_waited_for_and_a_silent_one_given_up(
     monkeypatch.setattr(sources, "READ_TIMEOUT", 1)
     server.pages, server.pause = gzipped(DATA), 0.15
     assert_is_data(sources.load_first([server.url], DIGESTS, tmp_path / "slow"))
-    server.pause = 5
+    server.pause = 2
     with pytest.raises(StageError, match=r"[Tt]imeout"):
         sources.load_first([server.url], DIGESTS, tmp_path / "silent")
 

@@ -312,7 +312,9 @@ def test_page_is_for_light_and_dark_and_phones(page: Outline) -> None:
         pytest.param({"wrong": 0.0}, id="no mistakes"),
         pytest.param({"wrong": 1.0}, id="all wrong"),
         pytest.param(
-            {"names": list(map(str, range(47))), "wrong": 1.0, "count": 4700}, id="hopeless"
+            {"names": list(map(str, range(47))), "wrong": 1.0, "count": 4700},
+            marks=pytest.mark.slow,
+            id="hopeless",
         ),
         pytest.param({"losses": [0.5]}, id="one epoch"),
         pytest.param({"losses": [0.5, float("nan"), 0.4]}, id="a NaN"),
