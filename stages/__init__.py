@@ -1,4 +1,4 @@
-"""The stages of the pipeline. Ctrl-C while one is still loading its libraries is no traceback."""
+"""The stages of the pipeline; Ctrl-C, at any time, ends one without a traceback."""
 
 import sys
 from types import TracebackType

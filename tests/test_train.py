@@ -64,9 +64,9 @@ def sharded(
     net: Any, shards: int, hard_example_fraction: float = 1.0, per_error: float = 0.0
 ) -> ShardedModel:
     """Return a model that trains `net` without augmentation."""
-    return ShardedModel(
-        net, shards, 1, lambda images, *_: images, hard_example_fraction, per_error, Cluster()
-    )
+    mining = {"hard_example_fraction": hard_example_fraction, "hard_examples_per_error": per_error}
+    unchanged = {"shift": 0, "rotation": 0, "zoom": 0}
+    return ShardedModel(net, small(shards=shards, **mining, **unchanged), Cluster())
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def outputs(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_network_turns_raw_pixels_into_probabilities() -> None:
-    model = fitting.build_network(small(), digits_split(), NORMALISATION, "float32")
+    model = network.build(small(), digits_split(), NORMALISATION)
     answers = model.predict(digits_split(7).images, verbose=0)
     assert answers.shape == (7, 10)
     assert answers.dtype == np.float32
@@ -96,7 +96,7 @@ def test_the_network_turns_raw_pixels_into_probabilities() -> None:
 
 def test_an_untrained_network_is_as_unsure_as_chance() -> None:
     keras.utils.set_random_seed(1)
-    model = fitting.build_network(small(), digits_split(), NORMALISATION, "float32")
+    model = network.build(small(), digits_split(), NORMALISATION)
     split = digits_split(200)
     answers = model.predict(split.images, verbose=0)
     loss = -np.log(answers[np.arange(200), split.labels]).mean()
@@ -124,7 +124,7 @@ def test_a_step_equals_stock_keras_up_to_rounding(batch_normalisation: bool, sha
     for ours in (True, False):
         keras.utils.set_random_seed(3)
         params = small(batch_normalisation=batch_normalisation, hard_example_fraction=1)
-        net = fitting.build_network(params, split, NORMALISATION, "float32")
+        net = network.build(params, split, NORMALISATION)
         if ours:
             model = sharded(net, shards)
             model.compile(keras.optimizers.SGD(0.1))
@@ -142,7 +142,7 @@ def test_a_step_learns_from_the_hard_examples_of_each_shard(per_error: float) ->
     stepped = []
     for ours in (True, False):
         keras.utils.set_random_seed(3)
-        net = fitting.build_network(small(), split, NORMALISATION, "float32")
+        net = network.build(small(), split, NORMALISATION)
         if ours:
             model = sharded(net, 2, hard_example_fraction=0.25, per_error=per_error)
             model.compile(keras.optimizers.SGD(0.1))
@@ -166,7 +166,7 @@ def test_a_step_learns_from_the_hard_examples_of_each_shard(per_error: float) ->
 
 def test_validation_counts_every_image_once() -> None:
     split = digits_split(45)  # no multiple of the shards, nor of the batch
-    net = fitting.build_network(small(), split, NORMALISATION, "float32")
+    net = network.build(small(), split, NORMALISATION)
     model = sharded(net, 4)
     model.compile()
     loss, accuracy = model.evaluate(batches.eval_batches(*split, 20), verbose=0)
@@ -176,7 +176,7 @@ def test_validation_counts_every_image_once() -> None:
 
 
 def test_dropout_is_a_function_of_the_seed_alone() -> None:
-    net = fitting.build_network(small(dropout=0.5), digits_split(), NORMALISATION, "float32")
+    net = network.build(small(dropout=0.5), digits_split(), NORMALISATION)
     images = digits_split(20).images.astype(np.float32)
 
     def draw(*seed: int) -> np.ndarray:
@@ -193,7 +193,7 @@ def test_dropout_is_a_function_of_the_seed_alone() -> None:
 def test_the_gradient_of_some_images_needs_no_forward_pass_of_its_own(dropout: float) -> None:
     split = digits_split(20)
     deep = small(dropout=dropout, filters=[[6], [8, 8]], kernel_sizes=[5, 3], dense_units=[32, 16])
-    net = fitting.build_network(deep, split, NORMALISATION, "float32")
+    net = network.build(deep, split, NORMALISATION)
     rows, seed = [3, 7, 12], tf.constant([1, 2])
 
     @tf.function
@@ -227,7 +227,7 @@ def test_what_batch_normalisation_has_learned_is_in_the_saved_network(tmp_path: 
     answers = saved.predict(split.images, verbose=0)
     loss = -np.log(answers[np.arange(300), split.labels]).mean()
     assert loss == pytest.approx(state.curve[-1][2], rel=1e-4), "what it did in validation"
-    trained = fitting.build_network(params, split, NORMALISATION, "float32")
+    trained = network.build(params, split, NORMALISATION)
     trained.set_weights(state.weights)
     assert all(np.ptp(weights) > 0 for weights in trained.get_weights())
     np.testing.assert_allclose(trained.predict(split.images, verbose=0), answers, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Score the saved model, once, on the test digits.
+"""Evaluate the saved model on the test digits.
 
 Reads:  the model (.keras), the test arrays, the class names.
 Writes: a prediction and the probabilities of every test digit, the classification report,
@@ -47,7 +47,7 @@ def check(images: np.ndarray, labels: np.ndarray, names: Any) -> None:
 
 
 def load(keras: ModuleType, path: Path, image_shape: Sequence[int], classes: int) -> "keras.Model":
-    """Return the saved model, ready to predict.
+    """Load the saved model, ready to predict.
 
     Raises:
         StageError: Keras cannot open it, or its input or output shape is another.
@@ -103,7 +103,7 @@ def main(
     robustness: Path,
     metrics: Path,
 ) -> None:
-    """Read the model and the test digits, score, write."""
+    """Load the model and the test digits, evaluate, and write the results."""
     images, labels = artifacts.read_array(test_images), artifacts.read_array(test_labels)
     names = artifacts.read_json(class_names)
     check(images, labels, names)

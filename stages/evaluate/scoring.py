@@ -1,4 +1,4 @@
-"""Metrics of a classifier: by class, by confidence, by corruption of the images, and in summary."""
+"""Metrics of a classifier: in summary, by class, by confidence, and on corrupted images."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,9 @@ def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def wilson(correct: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ends of the 95 % interval of the share `correct / total`; 0 and 1 for 0 / 0.
+    """Return the ends of the 95 % confidence interval of the proportion `correct / total`.
+
+    They are 0 and 1 where `total` is 0.
 
     Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference,
     Journal of the American Statistical Association 22 (1927), 209-212.
@@ -40,8 +42,8 @@ def _accuracy(correct: np.ndarray, total: np.ndarray) -> Table:
 def classification_report(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> Table:
     """Return precision, recall with its 95 % interval, F1 and support of each class.
 
-    A share of nothing is 0: the precision of a class that was never predicted, the recall of one
-    that has no image.
+    The precision of a class that was never predicted is 0, and so is the recall of one that has no
+    image.
     """
     correct = np.bincount(labels[labels == predicted], minlength=len(names))
     support = np.bincount(labels, minlength=len(names))
@@ -80,7 +82,7 @@ def reliability_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int) -
 
 
 def expected_calibration_error(bins: Table) -> float:
-    """Return the mean gap between confidence and accuracy, weighted by each bin's count."""
+    """Return the mean difference between confidence and accuracy, weighted by each bin's count."""
     gaps = np.abs(bins["confidence"] - bins["accuracy"])
     return float((gaps * bins["count"]).sum() / bins["count"].sum())
 

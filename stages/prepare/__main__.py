@@ -59,7 +59,7 @@ def require_same_size(train: np.ndarray, others: np.ndarray, part: str) -> None:
 def load_extra(
     extra: Extra, raw: Path, classes: int, train: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images and labels of an extra source, like `labelled`.
+    """Load additional training images; return them and their labels, like `labelled`.
 
     Raises:
         StageError: they cannot be read, are damaged, or do not match the training images.
@@ -74,7 +74,7 @@ def load_extra(
 
 
 def fit_normalisation(images: np.ndarray) -> dict[str, float]:
-    """Return the mean and standard deviation of all pixels, exact integer sums to 6 decimals.
+    """Return the mean and standard deviation of all pixels, from exact sums, to 6 decimals.
 
     Raises:
         StageError: all pixels are the same.
@@ -107,7 +107,7 @@ def main(
     normalisation: Path,
     class_names: Path,
 ) -> None:
-    """Load the files, split the training images, write the arrays."""
+    """Load the IDX files, split the training images, and write the arrays."""
     started = time.perf_counter()
     files = sources.load_first(params.sources, params.sha256, raw)
     images, labels = labelled(files, "train", len(params.class_names))

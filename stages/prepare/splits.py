@@ -1,4 +1,4 @@
-"""Stratified split of the training images into a training and a validation split."""
+"""Split the training images into a training and a validation split, stratified by label."""
 
 from collections.abc import Sequence
 
@@ -38,10 +38,10 @@ def split(
 
 def stratified_sample(labels: np.ndarray, total: int, generator: np.random.Generator) -> np.ndarray:
     """Return a random sample of `total` sorted indices, with the label proportions of `labels`."""
-    shares = apportion(np.bincount(labels), total)
+    counts = apportion(np.bincount(labels), total)
     chosen = [
-        generator.choice(np.flatnonzero(labels == label), share, replace=False)
-        for label, share in enumerate(shares)
+        generator.choice(np.flatnonzero(labels == label), count, replace=False)
+        for label, count in enumerate(counts)
     ]
     return np.sort(np.concatenate(chosen))
 
@@ -51,9 +51,9 @@ def apportion(counts: np.ndarray, total: int) -> np.ndarray:
 
     Of equal remainders that of the lower label counts as larger.
     """
-    shares, remainders = np.divmod(counts * total, counts.sum())
-    shares[np.argsort(-remainders, kind="stable")[: total - shares.sum()]] += 1
-    return shares
+    parts, remainders = np.divmod(counts * total, counts.sum())
+    parts[np.argsort(-remainders, kind="stable")[: total - parts.sum()]] += 1
+    return parts
 
 
 def require_every_class(labels: np.ndarray, names: Sequence[str], part: str, cause: str) -> None:
@@ -68,7 +68,7 @@ def require_every_class(labels: np.ndarray, names: Sequence[str], part: str, cau
 
 
 def choose(labels: np.ndarray, params: Params) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of the training and of the validation images, all classes in both.
+    """Return the indices of the training and of the validation images, every class in both.
 
     Raises:
         StageError: a class is missing, or there are too few images. It names the parameter.

@@ -1,4 +1,4 @@
-"""Show the run on one page and as figures: scores, learning curves, mistakes, provenance.
+"""Render the results of a run as one page and as figures.
 
 Reads:  the parameters, the learning curve, the provenance, what `evaluate` wrote, the test images,
         the class names, the model.
@@ -81,7 +81,7 @@ def main(
     recall: Path,
     reliability: Path,
 ) -> None:
-    """Read what the other stages wrote, render the page and the figures, write them."""
+    """Read the results of the other stages, and write the page and the figures."""
     names = tables.read_json(class_names, list[str])
     scored = Predictions(
         **tables.read(predictions, tables.Prediction),

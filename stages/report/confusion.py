@@ -24,7 +24,7 @@ def count(actual: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray
 
 
 def error_tints(counts: np.ndarray) -> np.ndarray:
-    """Return how much of the errors' colour each cell gets, 0 to 1; none on the diagonal.
+    """Return how strongly each cell is tinted for its errors, 0 to 1; 0 on the diagonal.
 
     Correct predictions outnumber errors a thousandfold; one scale for both would hide the errors.
     """
@@ -62,15 +62,15 @@ def matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
 
 
 def _colours(counts: np.ndarray) -> np.ndarray:
-    """Return the colour of each cell, (classes, classes, 3): blue if correct, else orange."""
+    """Return the colour of each cell, (classes, classes, 3): blue on the diagonal, else orange."""
     colours = _blend(palette.LIGHT["orange"], 0.85 * error_tints(counts))
     colours[np.diag_indices(len(counts))] = _blend(palette.LIGHT["blue"], np.array(0.18))
     return colours
 
 
-def _blend(colour: str, share: np.ndarray) -> np.ndarray:
-    """Return white mixed with a share of `colour`, 0 to 1, as floats of shape (..., 3)."""
-    blend: np.ndarray = 1 - share[..., None] * (1 - np.array(to_rgb(colour)))
+def _blend(colour: str, proportion: np.ndarray) -> np.ndarray:
+    """Return white mixed with `colour`, in the proportions 0 to 1, as floats (..., 3)."""
+    blend: np.ndarray = 1 - proportion[..., None] * (1 - np.array(to_rgb(colour)))
     return blend
 
 

@@ -1,4 +1,4 @@
-"""The network as the page carries it, to read handwritten digits."""
+"""The network as JSON, for the page's scripts to read what people draw."""
 
 import base64
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ SETTINGS = (
 
 
 class Drawing(NamedTuple):
-    """The data for the page's scripts; or, without data, the reason."""
+    """The network for the page's scripts; or, if they cannot run it, why."""
 
     network: dict[str, Any]
     missing: str = ""
 
 
 def part(layers: Sequence[Layer], names: Sequence[str]) -> Drawing:
-    """Return the network as the page carries it, or why the page cannot run it.
+    """Return the network for the page's scripts, or why they cannot run it.
 
     Args:
         layers: of the network, from images to probabilities.

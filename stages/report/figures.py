@@ -1,4 +1,4 @@
-"""The figures of the run's tables, and any figure as PNG or as SVG in the page's colours."""
+"""Draw the figures of a run, as PNG and, in the page's colours, as SVG."""
 
 import io
 import math
@@ -26,7 +26,7 @@ from stages.shared.tables import Corruption, Table
 
 # Inches: small, so that text stays readable on a phone, which shrinks the figure.
 WIDTH = 5.0
-PERCENT = FuncFormatter(lambda share, _: f"{round(100 * share, 6):g}%")
+PERCENT = FuncFormatter(lambda fraction, _: f"{round(100 * fraction, 6):g}%")
 # Units of the severity of each corruption.
 UNITS: dict[Corruption, str] = {
     "shift": "pixels to one side",
@@ -48,19 +48,19 @@ GREY = palette.LIGHT["soft"]
 
 
 def style() -> AbstractContextManager[None]:
-    """Return a context in which figures have our style over matplotlib's defaults, no other."""
+    """Return a context in which figures have the style of style.mplstyle, whatever the user's."""
     ours = Path(__file__).with_name("style.mplstyle")
     return matplotlib.style.context(str(ours), after_reset=True)
 
 
 def drawn(tables: Mapping[str, Table]) -> dict[str, Figure]:
-    """Return the page's figures from the tables of the same names."""
+    """Draw each of the page's figures from the table of the same name."""
     makers = (learning_curves, classes, reliability, robustness)
     return {make.__name__: make(tables[make.__name__]) for make in makers}
 
 
 def png(figure: Figure, dpi: int) -> bytes:
-    """Return the figure as PNG on white, without matplotlib's version, so that bytes last."""
+    """Return the figure as PNG on white, without matplotlib's version, which changes the bytes."""
     content = io.BytesIO()
     nothing = {"Software": None}
     figure.savefig(content, format="png", dpi=dpi, facecolor="white", metadata=nothing)

@@ -1,4 +1,4 @@
-"""What the page's galleries show: test images with their predictions, filters with activations."""
+"""The page's galleries: test images with predictions, filters with their activations."""
 
 from collections.abc import Iterable
 from typing import NamedTuple

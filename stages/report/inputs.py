@@ -1,4 +1,4 @@
-"""What the report reads, checked: the learning curve, the provenance and the predictions."""
+"""The inputs of the report, checked: learning curve, provenance and predictions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -18,14 +18,14 @@ PICTURE, WIDEST = 42, 1500
 
 @dataclass
 class Cell:
-    """The mistakes of one true and one predicted label: indices of the shown, number of others."""
+    """The mistakes of a true and a predicted label: indices of those shown, number of others."""
 
     shown: list[int] = field(default_factory=list)
     hidden: int = 0
 
     @property
     def places(self) -> int:
-        """The number of pictures, and one place more for the number of those not shown."""
+        """The number of places: one for each picture, and one for the number of those not shown."""
         return len(self.shown) + (self.hidden > 0)
 
 
@@ -52,7 +52,7 @@ def cells(predictions: Predictions, limit: int, limit_in_cell: int) -> Cells:
 
 
 class Layout:
-    """The place of each picture, in pixels of the pictures.
+    """Where each picture is in the mosaic, in pixels.
 
     A column is as wide, and a row as high, as its fullest cell needs.
 
@@ -118,7 +118,7 @@ def draw(chosen: Cells, predictions: Predictions) -> Figure:
 
 
 def _scale(wanted: float, highest: float) -> float:
-    """Return the size of a picture's pixel in points.
+    """Return the size of a pixel in the figure, in points.
 
     It is a multiple of half a point, a dot at 144 dots per inch, where there is room for that: then
     all pixels have one size.

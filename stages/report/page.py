@@ -1,4 +1,4 @@
-"""The page: the rows of its tables, and its rendering from templates/ and static/."""
+"""Render the page from templates/ and static/, and make the rows of its tables."""
 
 import base64
 import hashlib
@@ -68,7 +68,7 @@ def parameters(sections: Mapping[str, Any]) -> dict[str, list[Row]]:
 
 
 def layers(network: Sequence[Layer]) -> list[Row]:
-    """Return name, kind, number of parameters and settings of each layer, and the sum."""
+    """Return name, kind, number of parameters and settings of each layer; last, the total."""
     rows: list[Row] = []
     for layer in network:
         settings = (
@@ -88,7 +88,7 @@ def flat(section: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def plain(value: Any) -> str:
-    """Return a value as in params.yaml, but for the brackets of an outer list."""
+    """Return a parameter's value as params.yaml has it, without the brackets of an outer list."""
     if isinstance(value, list) and value:
         return ", ".join(f"[{plain(e)}]" if e and isinstance(e, list) else plain(e) for e in value)
     if isinstance(value, float):

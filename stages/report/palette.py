@@ -1,4 +1,4 @@
-"""The palette of page and figures: the colours by name, in light and in dark mode.
+"""The colours of page and figures, by name, in light and in dark mode.
 
 Blue and orange are Okabe and Ito's, which colour-blind readers can tell apart.
 """

@@ -1,4 +1,4 @@
-"""Small pictures for the page, one pixel per value: digits, filters and their activations."""
+"""Small PNGs for the page, a pixel per value: digits, filters and their activations."""
 
 import base64
 import io

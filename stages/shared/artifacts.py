@@ -1,4 +1,4 @@
-"""Reading and writing artifacts: atomically, and the same bytes for the same content."""
+"""Read and write artifacts: atomically, and the same bytes for the same content."""
 
 import csv
 import io
@@ -114,8 +114,7 @@ def read_csv(path: Path) -> list[Mapping[str, str]]:
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, newlines unchanged."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+    write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:

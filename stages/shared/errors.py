@@ -1,4 +1,4 @@
-"""The error that a user can cause and fix."""
+"""The error that a user can cause and fix, and the wrapping of libraries' errors as such."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

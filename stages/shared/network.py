@@ -1,4 +1,4 @@
-"""A saved network, read and run without Keras: quick to start, one image at a time.
+"""Read a saved network, and run it on an image, without Keras: quick to start.
 
 The page of the report runs it the same way in JavaScript, `stages/report/static/forward.js`.
 """
@@ -86,7 +86,7 @@ def _arrays(file: h5py.File, layer: str) -> list[np.ndarray]:
 
 
 def unsupported(layers: list[Layer]) -> str:
-    """Return a description of the first thing in the layers that `run` cannot do, or ""."""
+    """Return a description of the first layer or setting that `run` does not support, or ""."""
     for layer in layers:
         if layer.kind not in LAYERS:
             return f"{layer.name} is a layer of the kind {layer.kind}"
@@ -100,7 +100,7 @@ def unsupported(layers: list[Layer]) -> str:
 
 
 def run(layers: list[Layer], image: np.ndarray) -> list[np.ndarray]:
-    """Return the activations of each layer for `image`, float32: (h, w, channels), or (n,) if flat.
+    """Run the network; return each layer's activations, float32 (h, w, channels), or (n,) if flat.
 
     Multiplied and added number by number, in one order: the same bits on every CPU.
 
@@ -124,13 +124,8 @@ def run(layers: list[Layer], image: np.ndarray) -> list[np.ndarray]:
     return activations
 
 
-def _same(x: np.ndarray, layer: Layer) -> np.ndarray:
-    return x
-
-
 def _rescale(x: np.ndarray, layer: Layer) -> np.ndarray:
-    scale, offset = np.float32(layer.settings["scale"]), np.float32(layer.settings["offset"])
-    return x * scale + offset
+    return x * np.float32(layer.settings["scale"]) + np.float32(layer.settings["offset"])
 
 
 def _crop(x: np.ndarray, layer: Layer) -> np.ndarray:
@@ -165,22 +160,22 @@ def _connect(x: np.ndarray, layer: Layer) -> np.ndarray:
 
 
 def _softmax(x: np.ndarray) -> np.ndarray:
-    powers = np.exp(x - x.max())
-    shares: np.ndarray = powers / powers.sum()
-    return shares
+    exponentials = np.exp(x - x.max())
+    probabilities: np.ndarray = exponentials / exponentials.sum()
+    return probabilities
 
 
 Step = Callable[[np.ndarray, Layer], np.ndarray]
 LAYERS: dict[str, Step] = {
-    "InputLayer": _same,
-    "Activation": _same,
+    "InputLayer": lambda x, layer: x,
+    "Activation": lambda x, layer: x,
     "Rescaling": _rescale,
     "Cropping2D": _crop,
     "Conv2D": _convolve,
     "MaxPooling2D": _pool,
     "Flatten": lambda x, layer: x.ravel(),
     "Dense": _connect,
-    "Dropout": _same,
+    "Dropout": lambda x, layer: x,
     "Softmax": lambda x, layer: _softmax(x),
 }
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

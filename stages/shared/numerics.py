@@ -149,11 +149,14 @@ def caveats(lock: Path) -> list[str]:
         reasons.append(f"this is {sys.platform} on {platform.machine()}, not Linux on x86-64")
     elif missing := {"avx2", "fma"} - _cpu_flags():
         reasons.append(f"this CPU lacks {' and '.join(sorted(missing))}")
-    locked = _locked(lock)
-    for name, installed in versions().items():
-        if installed != locked.get(name):
-            reasons.append(f"{name} is {installed}, locked is {locked.get(name)}")
-    return reasons
+    # tensorflow-cpu under the name tensorflow
+    pins = re.findall(r"^([\w.-]+?)(?:-cpu)?==([^\s;\\]+)", lock.read_text(), re.MULTILINE)
+    locked = {name.replace("-", "_"): pin for name, pin in pins}
+    return reasons + [
+        f"{name} is {installed}, locked is {locked.get(name)}"
+        for name, installed in versions().items()
+        if installed != locked.get(name)
+    ]
 
 
 def _version(name: str) -> str:
@@ -169,9 +172,3 @@ def _cpu_flags() -> set[str]:
     content = report.read_text() if report.exists() else ""
     found = re.search(r"^flags\s*:(.*)$", content, re.MULTILINE)
     return set(found[1].split()) if found else set()
-
-
-def _locked(lock: Path) -> dict[str, str]:
-    """Return the pinned versions by package, tensorflow-cpu under the name tensorflow."""
-    pins = re.findall(r"^([\w.-]+)==([^\s;\\]+)", lock.read_text(), re.MULTILINE)
-    return {name.removesuffix("-cpu").replace("-", "_"): pin for name, pin in pins}

@@ -1,4 +1,4 @@
-"""Strict reader of the sections of params.yaml."""
+"""Read and check the sections of params.yaml: no unknown key, no silent conversion."""
 
 import difflib
 import json
@@ -60,9 +60,7 @@ def read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise StageError(f"{path} cannot be read: {error.strerror}") from None
     with wrap_errors(f"{path} is not valid YAML"):
-        text = content.decode()
-    with wrap_errors(f"{path} is not valid YAML"):
-        sections = YAML(typ="safe").load(text)
+        sections = YAML(typ="safe").load(content.decode())
         json.dumps(sections, default=str)  # which refuses keys that are lists
     if not isinstance(sections, dict):
         raise StageError(f"{path} holds no sections")
@@ -70,7 +68,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _explain(section: str, model: type[Section], problem: Any) -> str:
-    """Return a problem that pydantic found as `section.key = value: what is allowed`."""
+    """Return a problem that pydantic has found, as `section.key = value: what is allowed`."""
     name = ".".join([section, *map(str, problem["loc"])])
     message = problem["msg"].removeprefix("Value error, ").replace("Input should", "should")
     if not problem["loc"]:

@@ -1,4 +1,4 @@
-"""The tables and metrics that `evaluate` writes and `report` reads: their columns.
+"""The columns of the tables and the names of the metrics that pass from evaluate to report.
 
 A table is a CSV; in memory it is a mapping from a column's name to its values, (rows,) each.
 """
@@ -79,7 +79,7 @@ def columns(row: type[BaseModel]) -> dict[str, str]:
 
 
 def write(path: Path, row: type[BaseModel], table: Table) -> None:
-    """Write a table of these rows as CSV, every share rounded to 6 decimals."""
+    """Write a table of these rows as CSV, floats rounded to 6 decimals."""
     header = list(columns(row))
     values = (table[name] for name in header)
     rounded = [np.round(v, 6) if v.dtype.kind == "f" else v for v in values]

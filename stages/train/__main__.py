@@ -1,4 +1,4 @@
-"""Train the network on the training split and watch it on the validation split.
+"""Train the network on the training split, and validate it on the validation split.
 
 Reads:  the training and validation arrays, the normalisation, the lock of the package versions.
 Writes: the model (.keras), its learning curve (CSV, a row per epoch), package versions, promise and
@@ -66,7 +66,7 @@ def main(
     provenance: Path,
     metrics: Path,
 ) -> None:
-    """Read the splits, train from the latest checkpoint on, write the model and its metrics."""
+    """Read the splits, train, resuming from the latest checkpoint, and write the model."""
     inputs = [train_images, train_labels, validation_images, validation_labels, normalisation]
     train = Split(artifacts.read_array(train_images), artifacts.read_array(train_labels))
     validation = Split(

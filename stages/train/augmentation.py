@@ -13,7 +13,7 @@ def distort(
     rotation: float,
     zoom: float,
 ) -> tf.Tensor:
-    """Return the images, a fraction of them shifted, rotated and zoomed at random, on background 0.
+    """Shift, rotate and zoom a fraction of the images at random; pixels from outside are 0.
 
     Args:
         images: (n, height, width, channels) float32.

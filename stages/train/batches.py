@@ -18,7 +18,7 @@ def train_batches(
     seed: int,
     epoch: Callable[[], int],
 ) -> tf.data.Dataset:
-    """Return the shuffled batches of an epoch for training, of each just this worker's examples.
+    """Return the shuffled batches of an epoch, of each only the examples of this worker.
 
     All batches have the same size; the examples that do not fill one are left out.
 
@@ -43,7 +43,7 @@ def train_batches(
 
 
 def eval_batches(images: np.ndarray, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
-    """Return the batches for validation: every example once, in order, with the weight 1, float32.
+    """Return the batches for validation: each example once, in order, with the weight 1.
 
     The last batch is padded with copies of the last example, with the weight 0. So all batches have
     the same size, and none leaves a shard without an image, which oneDNN cannot convolve.
@@ -66,7 +66,7 @@ def _dataset(
     batch_size: int,
     batches: int,
 ) -> tf.data.Dataset:
-    """Return what `examples` yields, arrays like `like`, as that many batches of one size."""
+    """Return the arrays that `examples` yields, of dtypes like `like`, in batches of one size."""
     options = tf.data.Options()
     # There is nothing to tune, and the end of the run would wait for the tuner to wake up.
     options.autotune.enabled = False

@@ -11,41 +11,31 @@ from stages.shared.errors import StageError
 from stages.train import checkpoint
 from stages.train.checkpoint import TrainState
 from stages.train.curve import COLUMNS, best_epoch, should_stop
+from stages.train.params import Params
 
 
 class CheckpointCallback(keras.callbacks.Callback):
-    """Updates the state at the end of every epoch, writes its checkpoint, and stops the run.
+    """Writes a checkpoint at the end of every epoch, and stops the run when it is done.
 
     The best epoch and the patience are worked out from the learning curve each time: there is no
     counter that a killed run could lose.
 
     Args:
+        params: which weights to export, and when to stop.
         network: the network being trained; `set_model` gives the optimizer.
         state: the state to update.
         folder: of the checkpoints of this very run.
-        export: which weights to export, "last" or "best".
-        epochs, patience: see `should_stop`.
 
     Raises:
         StageError: the loss is not a number any more.
     """
 
     def __init__(
-        self,
-        network: keras.Sequential,
-        state: TrainState,
-        folder: Path,
-        export: str,
-        epochs: int,
-        patience: int,
+        self, params: Params, network: keras.Sequential, state: TrainState, folder: Path
     ) -> None:
         super().__init__()
-        self.network = network
-        self.state = state
-        self.folder = folder
-        self.export = export
-        self.epochs = epochs
-        self.patience = patience
+        self.train_params = params
+        self.network, self.state, self.folder = network, state, folder
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
         row = [float(logs[name.replace("validation", "val")]) for name in COLUMNS]
@@ -54,14 +44,14 @@ class CheckpointCallback(keras.callbacks.Callback):
                 f"training diverged in epoch {epoch + 1}: the loss is not a number any more; "
                 "lower train.learning_rate"
             )
-        state = self.state
+        params, state = self.train_params, self.state
         state.curve.append(row)
         state.weights = self.network.get_weights()
         state.optimizer = [variable.numpy() for variable in self.model.optimizer.variables]
-        if self.export == "last" or best_epoch(state.curve) == len(state.curve):
+        if params.export == "last" or best_epoch(state.curve) == len(state.curve):
             state.exported = state.weights
         checkpoint.write(self.folder, state)
-        self.model.stop_training = should_stop(state.curve, self.epochs, self.patience)
+        self.model.stop_training = should_stop(state.curve, params.epochs, params.patience)
 
 
 class EpochLogger(keras.callbacks.Callback):

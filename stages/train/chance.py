@@ -1,22 +1,22 @@
-"""An exact test of whether a network is better than always predicting one class."""
+"""Is a network better than always predicting the most frequent class? An exact binomial test."""
 
 import math
 
 import numpy as np
 
-# How often a network that only guesses passes for a better one.
+# The level of the test: how often a network no better than that passes for a better one.
 SIGNIFICANCE = 0.05
 
 
-def binomial_tail(successes: int, trials: int, share: float) -> float:
-    """Return the probability of at least `successes` in `trials`, each of probability `share`.
+def binomial_tail(successes: int, trials: int, chance: float) -> float:
+    """Return the probability of at least `successes` in `trials`, each of probability `chance`.
 
     Each term of the sum follows from its neighbour and all are divided by their sum, so that only
     adds, multiplies and divides are needed, which every machine rounds alike.
     """
     counts = np.arange(trials)
-    up = (trials - counts) / (counts + 1) * (share / (1 - share))
-    mode = min(int((trials + 1) * share), trials)
+    up = (trials - counts) / (counts + 1) * (chance / (1 - chance))
+    mode = min(int((trials + 1) * chance), trials)
     above = np.cumprod(up[mode:])
     below = np.cumprod(1 / up[:mode][::-1])[::-1]
     terms = np.concatenate([below, [1.0], above])
@@ -24,7 +24,7 @@ def binomial_tail(successes: int, trials: int, share: float) -> float:
 
 
 def warnings(accuracy: float, labels: np.ndarray) -> list[str]:
-    """Return a sentence if always predicting the most frequent class is as accurate.
+    """Return a warning if always predicting the most frequent class is as accurate, or none.
 
     Args:
         accuracy: on the validation images, 0 to 1.

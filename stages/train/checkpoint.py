@@ -17,7 +17,7 @@ MAX_TO_KEEP = 2
 
 @dataclass
 class TrainState:
-    """The state of a training run at the end of an epoch; empty before the first.
+    """What a training run needs to resume after an epoch; empty before the first.
 
     Attributes:
         curve: one row per epoch, with the columns `curve.COLUMNS`.
@@ -33,7 +33,7 @@ class TrainState:
 
 
 def fingerprint(values: Mapping[str, Any] | None = None, files: Sequence[Path] = ()) -> str:
-    """Return a digest of plain values and of the contents of files, 16 hexadecimal digits."""
+    """Return a digest of values and of the contents of files, 16 hexadecimal digits."""
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     for file in files:
         digest.update(_digest(file).encode())
@@ -73,10 +73,10 @@ def remove(folder: Path) -> None:
 
 
 def _is_whole(path: Path) -> bool:
-    whole = path.stem.endswith(_digest(path))
-    if not whole:
-        print(f"train: the checkpoint {path} is damaged and is ignored")
-    return whole
+    if path.stem.endswith(_digest(path)):
+        return True
+    print(f"train: the checkpoint {path} is damaged and is ignored")
+    return False
 
 
 def _digest(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The workers of a training run and the sums they share, over TensorFlow's own connections."""
+"""The workers of a training run, and the exchange of their sums by TensorFlow's collectives."""
 
 import os
 import sys
@@ -80,7 +80,7 @@ class Cluster:
         return cluster
 
     def local_range(self, count: int) -> range:
-        """Return which of `count` shards, or examples of a batch, are this worker's share."""
+        """Return which of `count` shards, or examples of a batch, belong to this worker."""
         each = count // len(self.members)
         return range(self.members.index * each, (self.members.index + 1) * each)
 

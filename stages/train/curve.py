@@ -1,4 +1,4 @@
-"""The learning curve, one row of numbers per epoch, and the decisions taken from it."""
+"""The learning curve, a row of numbers per epoch: which epoch is best, and when to stop."""
 
 from collections.abc import Sequence
 
@@ -13,6 +13,5 @@ def best_epoch(curve: Sequence[Sequence[float]]) -> int:
 
 def should_stop(curve: Sequence[Sequence[float]], epochs: int, patience: int) -> bool:
     """Return whether all epochs are done, or `patience` of them (unless 0) without a better one."""
-    if len(curve) >= epochs:
-        return True
-    return patience > 0 and len(curve) > 0 and len(curve) - best_epoch(curve) >= patience
+    out_of_patience = patience and curve and len(curve) - best_epoch(curve) >= patience
+    return bool(len(curve) >= epochs or out_of_patience)

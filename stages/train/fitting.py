@@ -1,15 +1,13 @@
-"""Put network, data, optimizer and callbacks together, and train."""
+"""Fit the network: build it, its optimizer and callbacks, and run Keras' `fit`."""
 
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import psutil
-import tensorflow as tf
 
-from stages.train import augmentation, batches, network, recipe
+from stages.train import batches, network, recipe
 from stages.train.callbacks import CheckpointCallback, EpochLogger
 from stages.train.checkpoint import TrainState
 from stages.train.cluster import Cluster
@@ -29,7 +27,7 @@ def fit(
     state: TrainState,
     checkpoints: Path,
 ) -> keras.Sequential:
-    """Train the network from `state` on, which is updated after every epoch.
+    """Train the network for the epochs that `state`, updated after each, does not have yet.
 
     Args:
         cluster: the workers that share each step.
@@ -52,7 +50,7 @@ def fit(
         )
     steps = len(train.images) // batch_size
     keras.utils.set_random_seed(params.seed)
-    trained = build_network(params, train, normalisation, params.precision)
+    trained = network.build(params, train, normalisation, params.precision)
     trained.summary()
     optimizer = build_optimizer(params, batch_size, steps * params.epochs)
     optimizer.build(trained.trainable_variables)
@@ -61,15 +59,7 @@ def fit(
         trained.set_weights(state.weights)
         optimizer.set_weights(state.optimizer)
     if not should_stop(state.curve, params.epochs, params.patience):
-        model = ShardedModel(
-            trained,
-            params.shards,
-            params.seed,
-            augment(params),
-            params.hard_example_fraction,
-            params.hard_examples_per_error,
-            cluster,
-        )
+        model = ShardedModel(trained, params, cluster)
         model.compile(optimizer, jit_compile=False, steps_per_execution=batches.STEPS_PER_EXECUTION)
         start = time.perf_counter()
         model.fit(
@@ -86,10 +76,14 @@ def fit(
             validation_data=batches.eval_batches(*validation, params.batch_size),
             verbose=1 if sys.stdout.isatty() else 0,
             callbacks=[
-                CheckpointCallback(
-                    trained, state, checkpoints, params.export, params.epochs, params.patience
+                CheckpointCallback(params, trained, state, checkpoints),
+                keras.callbacks.LambdaCallback(
+                    on_epoch_begin=lambda *_: model.augmented_fraction.assign(
+                        recipe.choose_augmented_fraction(
+                            state.curve, params.augmented_fraction, params.hard_examples_per_error
+                        )
+                    )
                 ),
-                _augmentation_callback(params, model, state),
                 *([] if sys.stdout.isatty() else [EpochLogger()]),
             ],
         )
@@ -97,26 +91,9 @@ def fit(
         _print_cost(images, time.perf_counter() - start)
     trained.set_weights(state.exported)
     without = params.model_copy(update={"batch_normalisation": False})
-    exported = build_network(without, train, normalisation, "float32")
+    exported = network.build(without, train, normalisation)
     exported.set_weights(network.fold(trained))
     return exported
-
-
-def build_network(
-    params: Params, train: Split, normalisation: dict[str, float], precision: str
-) -> keras.Sequential:
-    """Return the untrained network that `params` describes, for data like `train`."""
-    keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
-    return network.build(
-        train.images.shape[1:],
-        int(train.labels.max()) + 1,
-        normalisation,
-        params.filters,
-        params.kernel_sizes,
-        params.dense_units,
-        params.dropout,
-        params.batch_normalisation,
-    )
 
 
 def build_optimizer(params: Params, batch_size: int, steps: int) -> keras.optimizers.Adam:
@@ -130,28 +107,6 @@ def build_optimizer(params: Params, batch_size: int, steps: int) -> keras.optimi
         beta_2=params.beta_2,
         weight_decay=params.weight_decay or None,
     )
-
-
-def augment(params: Params) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Return the augmentation that `params` describes: `augmentation.distort`, its ranges set."""
-    return lambda images, seed, augmented_fraction: augmentation.distort(
-        images, seed, augmented_fraction, params.shift, params.rotation, params.zoom
-    )
-
-
-def _augmentation_callback(
-    params: Params, model: ShardedModel, state: TrainState
-) -> keras.callbacks.Callback:
-    """Return a callback that sets the fraction of the images to augment as each epoch begins."""
-
-    def choose(epoch: int, logs: object = None) -> None:
-        model.augmented_fraction.assign(
-            recipe.choose_augmented_fraction(
-                state.curve, params.augmented_fraction, params.hard_examples_per_error
-            )
-        )
-
-    return keras.callbacks.LambdaCallback(on_epoch_begin=choose)
 
 
 def _print_cost(images: int, seconds: float) -> None:

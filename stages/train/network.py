@@ -9,36 +9,26 @@ import tensorflow as tf
 from keras import layers
 
 from stages.shared.errors import StageError
+from stages.train.params import Params
+from stages.train.splits import Split
 
 # Momentum of the moving averages of batch normalisation.
 MOMENTUM = 0.95
 
 
 def build(
-    image_shape: tuple[int, int, int],
-    classes: int,
-    normalisation: Mapping[str, float],
-    filters: Sequence[Sequence[int]],
-    kernel_sizes: Sequence[int],
-    dense_units: Sequence[int],
-    dropout: float,
-    batch_normalisation: bool,
+    params: Params, train: Split, normalisation: Mapping[str, float], precision: str = "float32"
 ) -> keras.Sequential:
-    """Return an untrained network that turns raw pixels into class probabilities.
+    """Return the untrained network that `params` describes, from raw pixels to probabilities.
 
     Its initial weights are drawn from Keras' global seed, in the order of the layers.
 
     Args:
-        image_shape: height, width, channels.
-        classes: number of outputs.
+        params: `filters`, `kernel_sizes`, `dense_units`, `dropout` and `batch_normalisation`.
+        train: the data, for the size of an image and the number of classes.
         normalisation: `mean` and `standard_deviation` of the raw pixels, built in as the first
             layer, so that nobody can forget it.
-        filters: of each convolution, block by block; a 2x2 max pooling ends a block.
-        kernel_sizes: side of the convolutions of each block, in pixels.
-        dense_units: of each fully connected layer.
-        dropout: fraction of the units dropped before each fully connected layer.
-        batch_normalisation: whether it normalises before each activation, instead of a bias; see
-            `fold`.
+        precision: "float32" or "bfloat16", in which the layers compute.
 
     Returns:
         A model from (n, height, width, channels) uint8 or float, 0 to 255, to (n, classes) float32.
@@ -46,7 +36,9 @@ def build(
     Raises:
         StageError: the image is too small for so many blocks.
     """
-    _check_size(image_shape, filters, kernel_sizes)
+    keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
+    image_shape, classes = train.images.shape[1:], int(train.labels.max()) + 1
+    _check_size(image_shape, params.filters, params.kernel_sizes)
     mean, deviation = normalisation["mean"], normalisation["standard_deviation"]
     network = [
         layers.Input(image_shape, name="pixels"),
@@ -56,13 +48,14 @@ def build(
 
     def activation() -> Iterator[layers.Layer]:
         number = next(relu)
-        if batch_normalisation:
+        if params.batch_normalisation:
             name = f"batch_normalisation_{number}"
             yield layers.BatchNormalization(momentum=MOMENTUM, scale=False, name=name)
         yield layers.Activation("relu", name=f"relu_{number}")
 
-    bias = not batch_normalisation
-    for i, (block, side) in enumerate(zip(filters, kernel_sizes, strict=True), start=1):
+    bias = not params.batch_normalisation
+    blocks = zip(params.filters, params.kernel_sizes, strict=True)
+    for i, (block, side) in enumerate(blocks, start=1):
         for j, n in enumerate(block, start=1):
             name = f"convolution_{next(convolution)}"
             network += [layers.Conv2D(n, side, use_bias=bias, name=name)]
@@ -71,9 +64,9 @@ def build(
                 network += [layers.MaxPooling2D(name=f"pooling_{i}")]
             network += activation()
     network += [layers.Flatten(name="flatten")]
-    for i, units in enumerate(dense_units, start=1):
-        if dropout:
-            network += [layers.Dropout(dropout, name=f"dropout_{i}")]
+    for i, units in enumerate(params.dense_units, start=1):
+        if params.dropout:
+            network += [layers.Dropout(params.dropout, name=f"dropout_{i}")]
         network += [layers.Dense(units, use_bias=bias, name=f"dense_{i}"), *activation()]
     network += [
         layers.Dense(classes, name="logits"),
@@ -85,7 +78,7 @@ def build(
 def forward(
     network: keras.Sequential, images: tf.Tensor, seed: tf.Tensor | None = None
 ) -> list[tf.Tensor]:
-    """Return the images and the activations of each layer, up to the logits (n, classes) float32.
+    """Run the network; return the images and each layer's activations up to the logits, float32.
 
     Dropout is drawn from `seed` (two integers) and from nothing else, where Keras' own layer
     would draw from a state that a killed run loses. Batch normalisation takes the mean and variance
@@ -110,7 +103,7 @@ def forward(
 def backward(
     network: keras.Sequential, activations: list[tf.Tensor], gradient: tf.Tensor
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Return the gradients of the trainable weights, and the batch statistics of the others.
+    """Backpropagate; return the gradients of the trainable weights, and the batch statistics.
 
     Both in Keras' order, that of `trainable_weights` and `non_trainable_weights`.
 

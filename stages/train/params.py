@@ -47,33 +47,21 @@ class Params(Section):
     device: Literal["cpu", "gpu"]
 
     @model_validator(mode="after")
-    def _a_kernel_size_a_block(self) -> Self:
+    def _go_together(self) -> Self:
         if len(self.kernel_sizes) != len(self.filters):
             raise ValueError(
                 f"kernel_sizes = {[*self.kernel_sizes]}: should have as many numbers as filters "
                 f"has blocks, {len(self.filters)}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _whole_shards(self) -> Self:
         if self.batch_size % self.shards:
             raise ValueError(
                 f"batch_size = {self.batch_size}: should be a multiple of shards = {self.shards}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _batch_normalisation_needs_the_whole_batch(self) -> Self:
         if self.batch_normalisation and self.hard_example_fraction < 1:
             raise ValueError(
                 f"hard_example_fraction = {self.hard_example_fraction}: should be 1 with"
                 " batch_normalisation, which takes the gradient of all images of a batch together"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _bfloat16_is_native(self) -> Self:
         if self.precision == "bfloat16" and self.instruction_set == "portable":
             raise ValueError(
                 "precision = bfloat16: should go with instruction_set = native, since the portable "

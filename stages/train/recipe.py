@@ -11,7 +11,7 @@ MIN_WARMUP_STEPS = 50
 
 
 def fit_batch_size(images: int, batch_size: int, shards: int, min_steps: int) -> int:
-    """Return `batch_size`, halved while an epoch would have fewer than `min_steps` steps.
+    """Return the batch size: `batch_size`, halved while an epoch has fewer than `min_steps` steps.
 
     Few images in large batches make few steps, and a network that takes few steps learns little.
     A batch stays a multiple of `shards`, so it has at least one image per shard.
@@ -30,7 +30,7 @@ def fit_batch_size(images: int, batch_size: int, shards: int, min_steps: int) ->
 
 
 def scale_learning_rate(learning_rate: float, batch_size: int, nominal: int) -> float:
-    """Return the learning rate for `batch_size`, given that for the nominal batch size.
+    """Return the learning rate for `batch_size` from the one for the nominal batch size.
 
     The square root keeps the noise of Adam's steps, as seen over an epoch, the same.
 
@@ -40,9 +40,9 @@ def scale_learning_rate(learning_rate: float, batch_size: int, nominal: int) -> 
     return learning_rate * math.sqrt(batch_size / nominal)
 
 
-def count_warmup_steps(share: float, steps: int) -> int:
-    """Return that share of all steps, but at least `MIN_WARMUP_STEPS` and at most half of all."""
-    return max(min(max(round(share * steps), MIN_WARMUP_STEPS), steps // 2), 1)
+def count_warmup_steps(fraction: float, steps: int) -> int:
+    """Return a fraction of all steps, but at least `MIN_WARMUP_STEPS` and at most half of all."""
+    return max(min(max(round(fraction * steps), MIN_WARMUP_STEPS), steps // 2), 1)
 
 
 def choose_augmented_fraction(

@@ -1,4 +1,4 @@
-"""Rendezvous of the workers of one training run: who they are, and that all train the same."""
+"""Rendezvous: the workers of a training run find each other and check that all train the same."""
 
 import json
 import socket

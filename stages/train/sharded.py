@@ -1,14 +1,16 @@
 """A Keras model whose training gives the same bits on any number of cores and workers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from stages.train.augmentation import distort
 from stages.train.cluster import Cluster
 from stages.train.network import MOMENTUM, backward, forward
+from stages.train.params import Params
 
 
 class ShardedModel(keras.Model):
@@ -23,36 +25,21 @@ class ShardedModel(keras.Model):
 
     Args:
         network: ends with a softmax.
-        shards: a power of two that divides the batch size.
-        seed: of dropout and augmentation.
-        augment: (images float32, seed of two integers, fraction of them to augment) -> images; the
-            fraction is the variable `augmented_fraction`.
-        hard_example_fraction: the least fraction of each shard to learn from: the images with the
-            highest loss (under dropout).
-        hard_examples_per_error: number of images to learn from per misclassified one.
+        params: `shards`, `seed` and those of hard example mining and augmentation.
         cluster: the workers that share each step.
+
+    Attributes:
+        augmented_fraction: the fraction of the images to augment.
     """
 
-    def __init__(
-        self,
-        network: keras.Sequential,
-        shards: int,
-        seed: int,
-        augment: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
-        hard_example_fraction: float,
-        hard_examples_per_error: float,
-        cluster: Cluster,
-    ) -> None:
+    def __init__(self, network: keras.Sequential, params: Params, cluster: Cluster) -> None:
         super().__init__()
         self.network = network
-        self.shards = shards
-        self.seed = seed
-        self.augment = augment
-        self.augmented_fraction = keras.Variable(1.0, trainable=False, name="augmented_fraction")
-        self.hard_example_fraction = hard_example_fraction
-        self.hard_examples_per_error = hard_examples_per_error
+        self.params = params
         self.cluster = cluster
-        self.local_shards = cluster.local_range(shards)
+        self.shards = params.shards
+        self.local_shards = cluster.local_range(params.shards)
+        self.augmented_fraction = keras.Variable(1.0, trainable=False, name="augmented_fraction")
         self.means = [keras.metrics.Mean(name) for name in ("loss", "accuracy")]
         self.built = True
 
@@ -61,28 +48,31 @@ class ShardedModel(keras.Model):
         return self.means
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Take one optimizer step on this worker's share of a batch: images and labels, uint8."""
+        """Take one optimizer step on this worker's part of a batch: images and labels, uint8."""
         images, labels = data
-        variables = self.network.trainable_variables
+        params, variables = self.params, self.network.trainable_variables
         step = tf.cast(self.optimizer.iterations, tf.int32)
 
         @tf.function(autograph=False, reduce_retracing=True)
         def shard_sums(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> list[tf.Tensor]:
-            images = self.augment(tf.cast(images, tf.float32), seed, self.augmented_fraction.value)
+            images = distort(
+                tf.cast(images, tf.float32),
+                seed,
+                self.augmented_fraction.value,
+                *(params.shift, params.rotation, params.zoom),
+            )
             activations = forward(self.network, images, seed)
-            scores = _scores(activations[-1], labels)
-            [gradient] = tf.gradients(scores[0], [activations[-1]])
-            if self.hard_example_fraction < 1:
-                losses, correct = scores
-                hard = _hard_examples(
-                    losses, correct, self.hard_example_fraction, self.hard_examples_per_error
-                )
+            losses, correct = scores = _scores(activations[-1], labels)
+            [gradient] = tf.gradients(losses, [activations[-1]])
+            if params.hard_example_fraction < 1:
+                fraction, per_error = params.hard_example_fraction, params.hard_examples_per_error
+                hard = _hard_examples(losses, correct, fraction, per_error)
                 *activations, gradient = [tf.gather(x, hard) for x in (*activations, gradient)]
             learned = tf.cast(tf.shape(gradient)[0], tf.float32)
             gradients, statistics = backward(self.network, activations, gradient)
             return [*map(tf.reduce_sum, scores), learned, *gradients, *statistics]
 
-        seeds = [tf.stack([self.seed, step * self.shards + i]) for i in self.local_shards]
+        seeds = [tf.stack([params.seed, step * self.shards + i]) for i in self.local_shards]
         parts = zip(*_split(images, labels, parts=len(seeds)), seeds, strict=True)
         loss, correct, learned, *sums = self._all_reduce([shard_sums(*part) for part in parts])
         gradients, statistics = sums[: len(variables)], sums[len(variables) :]

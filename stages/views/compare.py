@@ -93,7 +93,7 @@ def parse(name: str, text: str) -> Run:
 
 
 def mcnemar(fixed: int, broken: int) -> float:
-    """Return the two-sided p value of McNemar's exact test, computed in integers.
+    """Return the two-sided p-value of McNemar's test, exact, computed in integers.
 
     It is the probability that as many fair coins fall at least as unevenly.
 

@@ -50,7 +50,7 @@ def image(picture: np.ndarray) -> np.ndarray | None:
 
 
 def _grey(picture: np.ndarray, paper: int) -> np.ndarray:
-    """Return steps 1 and 2, (h, w) integers, which may have no pixels."""
+    """Make the picture grey and small (steps 1 and 2): (h, w) integers, which may be empty."""
     height, width = picture.shape[:2]
     k = -(-max(height, width) // LARGEST)
     height, width = height // k, width // k
@@ -64,7 +64,7 @@ def _grey(picture: np.ndarray, paper: int) -> np.ndarray:
 
 
 def _ink(grey: np.ndarray) -> np.ndarray | None:
-    """Return steps 3 to 5, (h, w) integers, 0 to 255; None if there is too little ink."""
+    """Tell ink from paper (steps 3 to 5): (h, w) integers, 0 to 255; None if it is too faint."""
     reach = min(max(grey.shape) // 6, (min(grey.shape) - 1) // 2)
     if reach < 1:
         return None
@@ -84,7 +84,7 @@ def _ink(grey: np.ndarray) -> np.ndarray | None:
 
 
 def _window(values: np.ndarray, reach: int, pick: np.ufunc) -> np.ndarray:
-    """Return `pick` of each whole square window, one that reaches so far each way."""
+    """Return the result of `pick` over each square window that lies within the picture."""
     for axis in (0, 1):
         windows = np.lib.stride_tricks.sliding_window_view(values, 2 * reach + 1, axis)
         values = pick.reduce(windows, axis=-1)
@@ -92,7 +92,7 @@ def _window(values: np.ndarray, reach: int, pick: np.ufunc) -> np.ndarray:
 
 
 def _without_specks(ink: np.ndarray) -> np.ndarray:
-    """Return step 6, (h, w) integers."""
+    """Drop specks (step 6): (h, w) integers."""
     unseen = {(y, x) for y, x in np.argwhere(ink).tolist()}
     places = []
     while unseen:
@@ -112,27 +112,27 @@ def _without_specks(ink: np.ndarray) -> np.ndarray:
 
 
 def _scaled(ink: np.ndarray) -> np.ndarray:
-    """Return steps 7 and 8, (h, w) integers, the longer side of 20 pixels."""
+    """Crop and scale to 20 pixels on the longer side (steps 7 and 8): (h, w) integers."""
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     height, width = (
         max(1, (2 * INNER * n + max(ink.shape)) // (2 * max(ink.shape))) for n in ink.shape
     )
-    means = _shares(ink.shape[0], height) @ ink @ _shares(ink.shape[1], width).T
+    means = _coverage(ink.shape[0], height) @ ink @ _coverage(ink.shape[1], width).T
     digit: np.ndarray = np.floor(255 * means / means.max() + 0.5).astype(np.int64)
     return digit
 
 
-def _shares(before: int, after: int) -> np.ndarray:
-    """Return how much of each of `before` pixels lies in each of `after`, (after, before)."""
+def _coverage(before: int, after: int) -> np.ndarray:
+    """Return how much of each of `before` pixels each of `after` covers, (after, before)."""
     edges, pixels = np.arange(after + 1) * before / after, np.arange(before)
     lies = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    shares: np.ndarray = lies.clip(0)
-    return shares
+    covered: np.ndarray = lies.clip(0)
+    return covered
 
 
 def _centred(digit: np.ndarray) -> np.ndarray:
-    """Return step 9, (28, 28) uint8."""
+    """Centre by mass (step 9): (28, 28) uint8."""
     result = np.zeros((SIDE, SIDE), np.uint8)
     places = []
     for axis in (0, 1):

@@ -70,8 +70,8 @@ def load(model: Path, class_names: Path) -> tuple[list[network.Layer], list[str]
     blank = np.zeros((handwriting.SIDE, handwriting.SIDE, 1), np.uint8)
     if layers[0].settings.get("batch_shape") != [None, *blank.shape]:
         raise StageError(f"{model} does not take grey images of 28 x 28 pixels")
-    shares = network.run(layers, blank)[-1]
-    if shares.shape != (len(names),) or abs(shares.sum() - 1) > 0.001:
+    probabilities = network.run(layers, blank)[-1]
+    if probabilities.shape != (len(names),) or abs(probabilities.sum() - 1) > 0.001:
         raise StageError(
             f"{model} does not give a probability for each of {len(names)} class names"
         )
@@ -87,9 +87,9 @@ def predict(path: Path, layers: list[network.Layer], names: Sequence[str]) -> Pr
     image = handwriting.image(read(path))
     if image is None:
         raise StageError(f"{path} is blank: there is no ink that stands out from its paper")
-    shares = network.run(layers, image[..., None])[-1].tolist()
-    order = sorted(range(len(names)), key=lambda label: -shares[label])
-    return Prediction(str(path), {names[label]: shares[label] for label in order}, image)
+    probabilities = network.run(layers, image[..., None])[-1].tolist()
+    order = sorted(range(len(names)), key=lambda label: -probabilities[label])
+    return Prediction(str(path), {names[label]: probabilities[label] for label in order}, image)
 
 
 def as_text(predictions: Sequence[Prediction]) -> str:

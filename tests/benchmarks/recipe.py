@@ -41,8 +41,8 @@ def fit(score: bool = False) -> dict[str, Any]:
     watched = []
 
     class Watched(callbacks.CheckpointCallback):
-        def __init__(self, network: Any, *rest: Any) -> None:
-            super().__init__(network, *rest)
+        def __init__(self, params: train.Params, network: Any, *rest: Any) -> None:
+            super().__init__(params, network, *rest)
             self.copy = keras.models.clone_model(network)
             self.curve, self.rate = Curve(), Rate()
             watched.append(self)
@@ -81,7 +81,7 @@ def flops(network: Any, fraction: float) -> float:
 
     A multiplication and an addition are two. Forward, gradient of the weights and gradient of the
     input cost the same each; the first layer's input needs no gradient. Every image goes forward;
-    that share of them goes back.
+    that fraction of them goes back.
     """
     forward: list[int] = [
         2 * prod(layer.kernel.shape) * prod(layer.output.shape[1:-1])

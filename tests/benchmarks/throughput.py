@@ -80,7 +80,7 @@ def stock_fit() -> float:
     """Return the images/s of plain Keras `fit`: our network and batch, everything else default."""
     import keras
 
-    from stages.train import fitting
+    from stages.train import network
 
     params = load(Path("params.yaml"), "train", train.Params)
     files = recipe.paths("train")
@@ -88,7 +88,7 @@ def stock_fit() -> float:
         *(artifacts.read_array(files[name]).copy() for name in ("train_images", "train_labels"))
     )
     normalisation = artifacts.read_json(files["normalisation"])
-    model = fitting.build_network(params, digits, normalisation, "float32")
+    model = network.build(params, digits, normalisation)
     model.compile(loss="sparse_categorical_crossentropy", optimizer="adam", metrics=["accuracy"])
     rate = Rate()
     clock = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: rate.mark(step))

@@ -19,7 +19,7 @@
     return Object.assign(document.createElement(kind), { textContent: text }, attributes);
   }
 
-  function share(probability) {
+  function percent(probability) {
     return `${(100 * probability).toFixed(1)}%`;
   }
 
@@ -58,7 +58,7 @@
     const probabilities = pixels ? activations[activations.length - 1].x : names.map(() => 0);
     rows.forEach(([bar, number], i) => {
       bar.style.width = `${100 * probabilities[i]}%`;
-      number.textContent = pixels ? share(probabilities[i]) : "";
+      number.textContent = pixels ? percent(probabilities[i]) : "";
     });
     grids.forEach(([target, i]) => showFilters(target, activations[i], pixels));
     part("keep").disabled = !pixels;
@@ -72,7 +72,7 @@
     let text = strokes.length ? "There is too little ink." : "Nothing is drawn yet.";
     if (picture) text = "There is nothing to see on this picture.";
     if (pixels) {
-      text = `It reads ${names[first]}, with ${share(probabilities[first])} confidence.`;
+      text = `It reads ${names[first]}, with ${percent(probabilities[first])} confidence.`;
       part("truth").value = first;
     }
     part("answer").textContent = text;

@@ -147,8 +147,8 @@ function scaled({ v, w, h }) {
   for (let y = 0; y < small.h; y++)
     for (let x = 0; x < small.w; x++) {
       let sum = 0;
-      for (const [i, tall] of shares(y, h, small.h))
-        for (const [j, wide] of shares(x, w, small.w)) sum += tall * wide * v[i * w + j];
+      for (const [i, tall] of coverage(y, h, small.h))
+        for (const [j, wide] of coverage(x, w, small.w)) sum += tall * wide * v[i * w + j];
       small.v.push(sum);
     }
   const brightest = small.v.reduce((a, b) => Math.max(a, b));
@@ -156,7 +156,7 @@ function scaled({ v, w, h }) {
 }
 
 // Return which of `before` pixels lie, and how much of each, in pixel `i` of `after`.
-function shares(i, before, after) {
+function coverage(i, before, after) {
   const [first, last] = [(i * before) / after, ((i + 1) * before) / after];
   const found = [];
   for (let j = Math.floor(first); j < last; j++)
