@@ -534,6 +534,7 @@ def test_a_length_that_is_too_short_is_noticed(server: Server, tmp_path: Path) -
     assert not list(tmp_path.rglob("*"))
 
 
+@pytest.mark.slow
 def test_a_slow_server_is_waited_for_and_a_silent_one_given_up(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

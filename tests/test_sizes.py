@@ -71,6 +71,7 @@ def train(
 
 
 @pytest.mark.parametrize("remainder", [1, 7, 8])
+@pytest.mark.slow
 def test_no_remainder_of_the_validation_images_leaves_a_shard_empty(
     tmp_path: Path, remainder: int
 ) -> None:

@@ -592,6 +592,7 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_bytes(
     assert not list(folder.glob("artifacts/checkpoints/*/*"))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_not_resumed_with_other_parameters(folder: Path) -> None:
     kill_in_epoch(folder, 3, parameters(train={"epochs": 2000}), delay=0)
     assert finished_epochs(folder) >= 2
