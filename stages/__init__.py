@@ -1,4 +1,4 @@
-"""The stages of the pipeline; Ctrl-C, at any time, ends one without a traceback."""
+"""The stages of the pipeline; Ctrl-C stops any of them without a traceback."""
 
 import sys
 from types import TracebackType

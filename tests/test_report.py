@@ -15,17 +15,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args
 
 import h5py
 import matplotlib.image
 import numpy as np
 import pytest
 
+from stages.evaluate import corruptions
 from stages.report import __main__ as report
 from stages.report import confusion, drawing, figures, gallery, mosaic, palette, pictures
 from stages.report import page as html
 from stages.report.inputs import Predictions
-from stages.shared import artifacts, network
+from stages.shared import artifacts, network, tables
 from tests.project import REPOSITORY
 
 DIGITS = [str(digit) for digit in range(10)]
@@ -654,6 +656,10 @@ def test_mistakes_are_drawn_pixel_by_pixel() -> None:
     shades = np.array(drawn.get_array())
     x, y = mosaic.Layout(cells, 2, 28, 28).corner(0, 1, 0)
     np.testing.assert_array_equal(shades[y : y + 28, x : x + 28], 255 - image[0, ..., 0])
+
+
+def test_every_corruption_has_a_function_and_a_unit() -> None:
+    assert [*corruptions.ALL] == [*figures.UNITS] == [*get_args(tables.Corruption)]
 
 
 def test_page_and_figures_share_a_palette(page: Outline) -> None:

@@ -49,7 +49,7 @@ def _rotated(images: np.ndarray, degrees: int) -> np.ndarray:
 
 
 def _split(places: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the whole part of positions, as indices of a padded image, and the fraction left."""
+    """Split fixed-point positions into indices of the padded image and the remaining fractions."""
     whole, part = np.divmod(places, UNIT)
     return np.clip(whole + 1, 0, size + 1), part[..., None]
 

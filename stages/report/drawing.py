@@ -1,4 +1,4 @@
-"""The network as JSON, for the page's scripts to read what people draw."""
+"""Export the network as JSON, so that the page's scripts can classify drawings."""
 
 import base64
 from collections.abc import Sequence

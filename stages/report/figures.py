@@ -60,7 +60,7 @@ def drawn(tables: Mapping[str, Table]) -> dict[str, Figure]:
 
 
 def png(figure: Figure, dpi: int) -> bytes:
-    """Return the figure as PNG on white, without matplotlib's version, which changes the bytes."""
+    """Return the figure as PNG on white, without matplotlib's version, which changes bytes."""
     content = io.BytesIO()
     nothing = {"Software": None}
     figure.savefig(content, format="png", dpi=dpi, facecolor="white", metadata=nothing)

@@ -18,7 +18,7 @@ PICTURE, WIDEST = 42, 1500
 
 @dataclass
 class Cell:
-    """The mistakes of a true and a predicted label: indices of those shown, number of others."""
+    """The mistakes of one true and predicted label: indices of those shown, how many are hidden."""
 
     shown: list[int] = field(default_factory=list)
     hidden: int = 0

@@ -1,5 +1,6 @@
 """The colours of page and figures, by name, in light and in dark mode.
 
+The same values are in style.mplstyle and in the templates in .dvc/plots, as a test checks.
 Blue and orange are Okabe and Ito's, which colour-blind readers can tell apart.
 """
 

@@ -23,7 +23,7 @@ class Picture(NamedTuple):
 
 
 def ink(opacity: np.ndarray) -> Picture:
-    """Return the picture of (h, w) uint8, from 0, transparent, to 255, the colour of text."""
+    """Return a picture of an (h, w) uint8 array: 0 is transparent, 255 the colour of text."""
     pixels = np.zeros((*opacity.shape, 4), np.uint8)
     pixels[..., 3] = opacity
     return _picture(pixels, "ink")

@@ -78,7 +78,7 @@ def _lock() -> Iterator[None]:
 
 
 def _restore_hint() -> str:
-    """Return how to restore the earlier results, which DVC has removed before the stage ran."""
+    """Return how to restore the earlier results, which DVC removed before the stage ran."""
     if "DVC_STAGE" not in os.environ:
         return ""
     return " (restore the earlier results with: dvc checkout && git checkout metrics)"

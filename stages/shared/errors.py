@@ -1,4 +1,4 @@
-"""The error that a user can cause and fix, and the wrapping of libraries' errors as such."""
+"""The error for what users can fix, and a wrapper that turns libraries' errors into it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

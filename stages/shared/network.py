@@ -76,7 +76,7 @@ def _groups(kinds: Sequence[str]) -> Iterator[str]:
 
 
 def _arrays(file: h5py.File, layer: str) -> list[np.ndarray]:
-    """Return the arrays of a layer, none of which HDF5 may take from elsewhere on this machine."""
+    """Return a layer's arrays, refusing HDF5 links to other files."""
     group = file.get(f"layers/{layer}/vars", {})
     datasets = [group[str(i)] for i in range(len(group))]
     for dataset in datasets:

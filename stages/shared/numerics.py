@@ -116,7 +116,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Speed imports up: collecting garbage among what they create, which stays, is in vain."""
+    """Speed up imports: what they create stays, so collecting garbage is wasted work."""
     gc.disable()
     try:
         yield
@@ -134,7 +134,7 @@ def versions() -> dict[str, str]:
 
 
 def caveats(lock: Path) -> list[str]:
-    """Return the reasons why this machine may compute other bits than are promised, if any.
+    """Return the reasons why this machine may compute bits other than those promised, if any.
 
     Args:
         lock: the file of locked package versions, in pip's requirements format.

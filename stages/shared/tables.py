@@ -16,6 +16,7 @@ from stages.shared.errors import StageError
 Table = Mapping[str, np.ndarray]
 T = TypeVar("T")
 
+# Their functions are in stages/evaluate/corruptions.py, their units in stages/report/figures.py.
 Corruption = Literal["shift", "rotation", "noise", "blur"]
 
 

@@ -18,7 +18,7 @@ from stages.train.splits import Split, check
 
 
 def summarise(curve: Sequence[Sequence[float]], export: str, parameters: int) -> dict[str, Any]:
-    """Return the metrics of a training run, those of validation at the exported epoch."""
+    """Return the metrics of a training run; the validation metrics are of the exported epoch."""
     best = best_epoch(curve)
     row = dict(zip(COLUMNS, curve[best - 1 if export == "best" else -1], strict=True))
     return {

@@ -18,7 +18,7 @@ def train_batches(
     seed: int,
     epoch: Callable[[], int],
 ) -> tf.data.Dataset:
-    """Return the shuffled batches of an epoch, of each only the examples of this worker.
+    """Return an epoch's shuffled batches, each restricted to this worker's examples.
 
     All batches have the same size; the examples that do not fill one are left out.
 
@@ -66,7 +66,7 @@ def _dataset(
     batch_size: int,
     batches: int,
 ) -> tf.data.Dataset:
-    """Return the arrays that `examples` yields, of dtypes like `like`, in batches of one size."""
+    """Return a dataset of what `examples` yields, with dtypes like `like`, in equal batches."""
     options = tf.data.Options()
     # There is nothing to tune, and the end of the run would wait for the tuner to wake up.
     options.autotune.enabled = False

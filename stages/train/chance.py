@@ -24,7 +24,7 @@ def binomial_tail(successes: int, trials: int, chance: float) -> float:
 
 
 def warnings(accuracy: float, labels: np.ndarray) -> list[str]:
-    """Return a warning if always predicting the most frequent class is as accurate, or none.
+    """Return a warning if the network is no better than predicting the most frequent class.
 
     Args:
         accuracy: on the validation images, 0 to 1.

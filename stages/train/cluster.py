@@ -20,7 +20,7 @@ HEARTBEAT_TIMEOUT = 20.0
 
 
 class Cluster:
-    """The workers that share each step: which shards are whose, and the sums of all.
+    """The workers that share each step: which worker has which shards, and the sums over all.
 
     A worker computes a range of neighbouring shards. Since their sum is a node of the tree in which
     all shards are summed, the result does not depend on how many workers there are.

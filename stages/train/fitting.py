@@ -27,7 +27,7 @@ def fit(
     state: TrainState,
     checkpoints: Path,
 ) -> keras.Sequential:
-    """Train the network for the epochs that `state`, updated after each, does not have yet.
+    """Train for the epochs still missing from `state`, updating it after each.
 
     Args:
         cluster: the workers that share each step.

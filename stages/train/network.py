@@ -60,7 +60,7 @@ def build(
             name = f"convolution_{next(convolution)}"
             network += [layers.Conv2D(n, side, use_bias=bias, name=name)]
             if j == len(block):
-                # Before the activation: the same function, with a quarter of the numbers to clip.
+                # Before the activation: the same as after it, but quicker, for max pooling alone.
                 network += [layers.MaxPooling2D(name=f"pooling_{i}")]
             network += activation()
     network += [layers.Flatten(name="flatten")]
@@ -141,7 +141,7 @@ def backward(
 
 
 def fold(network: keras.Sequential) -> list[np.ndarray]:
-    """Return the weights of the equal network without batch normalisation.
+    """Return the weights of the equivalent network without batch normalisation.
 
     Once trained, it multiplies each channel by a positive number and adds another. So it can be
     folded into the kernel and bias before it, even through a max pooling.

@@ -1,4 +1,4 @@
-"""Rendezvous: the workers of a training run find each other and check that all train the same."""
+"""Rendezvous: the workers find each other, and check that they train the same on the same data."""
 
 import json
 import socket
@@ -75,7 +75,7 @@ class WorkerInfo:
 
 
 class MissingWorkersError(Exception):
-    """Workers did not come to the rendezvous; the message names them."""
+    """Workers did not show up at the rendezvous; the message names them."""
 
 
 def from_environment(environment: Mapping[str, str]) -> ClusterSpec:

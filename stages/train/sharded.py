@@ -140,7 +140,7 @@ def _hard_examples(
 
 
 def _tree_reduce(parts: Sequence[Sequence[tf.Tensor]]) -> list[Any]:
-    """Sum lists of tensors in a balanced binary tree, in which each half is a sum of its own."""
+    """Sum lists of tensors in a balanced binary tree, so that a worker's part is one subtree."""
     if len(parts) == 1:
         return list(parts[0])
     half = len(parts) // 2

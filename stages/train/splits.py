@@ -15,7 +15,7 @@ class Split(NamedTuple):
 
 
 def check(train: Split, validation: Split, normalisation: Any) -> None:
-    """Raise StageError unless the splits hold labelled images of one size, and a mean is there."""
+    """Raise StageError unless the splits hold labelled images of one size, with a scale."""
     for name, (images, labels) in {"training": train, "validation": validation}.items():
         if images.ndim != 4 or images.dtype != np.uint8 or not len(images):
             raise StageError(

@@ -35,7 +35,7 @@ class Run(NamedTuple):
 
 
 class Digit(NamedTuple):
-    """A test image that one run predicts correctly: number from 0, true label, both predictions."""
+    """A test image that only one run predicts correctly: its index, true label and predictions."""
 
     number: int
     actual: int

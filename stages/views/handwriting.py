@@ -124,7 +124,7 @@ def _scaled(ink: np.ndarray) -> np.ndarray:
 
 
 def _coverage(before: int, after: int) -> np.ndarray:
-    """Return how much of each of `before` pixels each of `after` covers, (after, before)."""
+    """Return how much of each old pixel each new pixel covers, (after, before)."""
     edges, pixels = np.arange(after + 1) * before / after, np.arange(before)
     lies = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
     covered: np.ndarray = lies.clip(0)

@@ -106,7 +106,7 @@ def as_text(predictions: Sequence[Prediction]) -> str:
 
 
 def as_characters(image: np.ndarray) -> str:
-    """Return an image (28, 28) as text; a character is two pixels high, as it is twice as tall."""
+    """Return an image (28, 28) as text; each character covers two rows, being twice as tall."""
     shades = image.reshape(len(image) // 2, 2, -1).mean(axis=1) * (len(SHADES) - 1) / 255
     return "\n".join("".join(SHADES[round(n)] for n in row).rstrip() for row in shades.tolist())
 
