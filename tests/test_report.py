@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import get_args
 
 import h5py
+import matplotlib.font_manager
 import matplotlib.image
 import numpy as np
 import pytest
 
 from stages.evaluate import corruptions
 from stages.report import __main__ as report
-from stages.report import confusion, drawing, figures, gallery, mosaic, palette, pictures
+from stages.report import confusion, drawing, figures, fonts, gallery, mosaic, palette, pictures
 from stages.report import page as html
 from stages.report.inputs import Predictions
 from stages.shared import artifacts, network, tables
@@ -596,7 +597,7 @@ def test_the_table_of_the_confusion_matrix_shows_every_count(tmp_path: Path) -> 
 
 def test_the_picture_of_the_confusion_matrix_counts_every_image() -> None:
     actual, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 2])
-    with figures.style():
+    with figures.style([fonts.DEFAULT]):
         figure = confusion.matrix(confusion.count(actual, predicted, 3), ["a", "b", "c"])
     found = {text.get_position(): int(text.get_text()) for text in figure.axes[0].texts}
     assert found == {(0, 0): 2, (1, 0): 1, (1, 1): 1, (2, 1): 1, (2, 2): 1}
@@ -617,7 +618,7 @@ def test_mistakes_keep_their_order_and_no_cell_overflows() -> None:
 def test_a_cell_that_is_cut_off_says_how_many_more_there_are() -> None:
     found = predictions([0] * 9, [1] * 9, [0.9] * 9)
     cells = {(0, 1): mosaic.Cell([3, 4], hidden=12), (1, 0): mosaic.Cell([5])}
-    with figures.style():
+    with figures.style([fonts.DEFAULT]):
         figure = mosaic.draw(cells, found)
     assert sorted(text.get_text() for text in figure.axes[0].texts) == [
         "+12\nmore",
@@ -648,7 +649,7 @@ def test_mistakes_are_drawn_pixel_by_pixel() -> None:
     """Without smoothing a checkerboard has only its own two shades."""
     image = (np.indices((28, 28)).sum(axis=0) % 2 * 255).astype(np.uint8)[None, :, :, None]
     found = replace(predictions([0], [1], [0.9]), images=image)
-    with figures.style():
+    with figures.style([fonts.DEFAULT]):
         cells = {(0, 1): mosaic.Cell([0])}
         figure = mosaic.draw(cells, found)
         drawn = figure.axes[0].images[0]
@@ -656,6 +657,41 @@ def test_mistakes_are_drawn_pixel_by_pixel() -> None:
     shades = np.array(drawn.get_array())
     x, y = mosaic.Layout(cells, 2, 28, 28).corner(0, 1, 0)
     np.testing.assert_array_equal(shades[y : y + 28, x : x + 28], 255 - image[0, ..., 0])
+
+
+def test_an_installed_font_is_found_for_what_the_default_one_lacks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dejavu = matplotlib.font_manager.findfont("DejaVu Sans")
+    monkeypatch.setattr(fonts, "DEFAULT", "cmr10")
+    monkeypatch.setattr(matplotlib.font_manager, "findSystemFonts", lambda: [dejavu])
+    assert fonts.cover(["a", "b"]) == (["cmr10"], ["a", "b"])
+    assert fonts.cover(["a", "д"]) == (["cmr10", "DejaVu Sans"], ["a", "д"])
+    assert capsys.readouterr().err == ""
+
+
+def test_a_name_that_no_font_can_write_becomes_a_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(matplotlib.font_manager, "findSystemFonts", lambda: ["/no/font"])
+    assert fonts.cover(["a", "\u661f", "b"]) == (["DejaVu Sans"], ["a", "no. 1", "b"])
+    [line] = capsys.readouterr().err.splitlines()
+    assert "all characters of \u661f" in line
+
+
+def test_colour_is_shown_in_colour_and_dim_images_bright() -> None:
+    colour = np.zeros((4, 8, 8, 3), np.uint8)
+    colour[:, 2:4, 2:4] = 200, 100, 50
+    kinds = {}
+    for name, images in (("colour", colour), ("dim", np.full((4, 8, 8, 1), 16, np.uint8))):
+        found = replace(
+            predictions([0, 1, 1, 0], [1, 1, 0, 0], [0.6, 0.9, 0.8, 0.7]), images=images
+        )
+        kinds[name] = [example.picture.kind for example in gallery.examples(found, [0])]
+        cells = mosaic.cells(found, 4, 4)
+        assert mosaic.draw(cells, found).axes
+    assert kinds == {"colour": ["photo"], "dim": ["ink"]}
+    assert replace(found, images=np.full((4, 8, 8, 1), 16, np.uint8)).shown.max() == 255
 
 
 def test_every_corruption_has_a_function_and_a_unit() -> None:
@@ -693,7 +729,7 @@ def test_a_curve_that_reaches_the_best_there_is_ends_at_the_bottom() -> None:
     shares = {"accuracy": [0.9, 1.0], "validation_accuracy": [1.0, 1.0]}
     losses = {"loss": [0.1, 0.0], "validation_loss": [0.0, 0.0]}
     curve = {name: np.array(column) for name, column in (shares | losses).items()}
-    with figures.style(), warnings.catch_warnings():
+    with figures.style([fonts.DEFAULT]), warnings.catch_warnings():
         warnings.simplefilter("error")
         figure = figures.learning_curves(curve | {"epoch": np.array([1, 2])})
         assert figures.png(figure, 72)

@@ -7,12 +7,13 @@ Writes: the page (HTML, self-contained), five figures (PNG).
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 
-from stages.report import confusion, drawing, figures, gallery, inputs, mosaic, page
+from stages.report import confusion, drawing, figures, fonts, gallery, inputs, mosaic, page
 from stages.report.inputs import Predictions
 from stages.report.params import Params
 from stages.shared import artifacts, command, network, tables
@@ -48,9 +49,13 @@ def draw(
         counts: (classes, classes), the confusion matrix.
         predictions: of which the mistakes are shown.
     """
+    families, names = fonts.cover(predictions.names)
+    predictions = replace(predictions, names=names)
     cells = mosaic.cells(predictions, params.mistakes, params.mistakes_in_cell)
-    with figures.style():
-        drawn = figures.drawn(plotted)
+    with figures.style(families):
+        drawn = figures.drawn(
+            {**plotted, "classes": {**plotted["classes"], "class": np.array(names)}}
+        )
         drawings = {name: figures.svg(name, figure) for name, figure in drawn.items()}
         files = {name: drawn[name] for name in ("learning_curves", "classes", "reliability")} | {
             "confusion_matrix": confusion.matrix(counts, predictions.names),

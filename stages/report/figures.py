@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from xml.etree import ElementTree
@@ -47,10 +47,10 @@ SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 GREY = palette.LIGHT["soft"]
 
 
-def style() -> AbstractContextManager[None]:
+def style(fonts: Sequence[str]) -> AbstractContextManager[None]:
     """Return a context in which figures have the style of style.mplstyle, whatever the user's."""
     ours = Path(__file__).with_name("style.mplstyle")
-    return matplotlib.style.context(str(ours), after_reset=True)
+    return matplotlib.style.context([str(ours), {"font.family": [*fonts]}], after_reset=True)
 
 
 def drawn(tables: Mapping[str, Table]) -> dict[str, Figure]:

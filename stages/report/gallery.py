@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.report.inputs import Predictions
-from stages.report.pictures import Picture, ink, signed
+from stages.report.pictures import Picture, example, ink, signed
 from stages.shared import network
 from stages.shared.network import Layer
 
@@ -26,7 +26,7 @@ class Example(NamedTuple):
 
     Attributes:
         number: of the image among the test images, from 0.
-        picture: of its first channel.
+        picture: of it.
         true: the name of its true class.
         predicted: the most likely class.
         other: the true class, or the second most likely one if the prediction is correct.
@@ -59,7 +59,7 @@ def _example(predictions: Predictions, index: int) -> Example:
     guesses = [Guess(predictions.names[label], float(probabilities[label])) for label in order]
     return Example(
         number=index,
-        picture=ink(predictions.images[index, ..., 0]),
+        picture=example(predictions.shown[index]),
         true=predictions.names[true],
         predicted=guesses[0],
         other=guesses[1 if order[0] == true else order.index(true)],
@@ -84,5 +84,8 @@ def filters(layers: list[Layer], image: np.ndarray) -> Filters:
     highest = max(activations.max(), np.finfo(np.float32).tiny)
     shades = np.round(255 * activations / highest).astype(np.uint8)
     return Filters(
-        [(signed(kernel[:, :, 0, i]), ink(shades[..., i])) for i in range(kernel.shape[-1])]
+        [
+            (signed(kernel[..., i].mean(axis=2)), ink(shades[..., i]))
+            for i in range(kernel.shape[-1])
+        ]
     )

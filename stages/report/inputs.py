@@ -63,6 +63,14 @@ class Predictions:
             raise StageError(f"a label is {highest}, but there are {classes} classes")
 
     @cached_property
+    def shown(self) -> np.ndarray:
+        """The images, as bright as can be if none of them reaches 255."""
+        brightest = max(int(self.images.max()), 1)
+        if brightest == 255:
+            return self.images
+        return (self.images * np.float32(255 / brightest)).astype(np.uint8)
+
+    @cached_property
     def confidence(self) -> np.ndarray:
         """The probability of each image's predicted label, (n,)."""
         highest: np.ndarray = self.probabilities.max(axis=1)

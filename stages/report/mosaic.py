@@ -88,19 +88,22 @@ def draw(chosen: Cells, predictions: Predictions) -> Figure:
 
     Args:
         chosen: the mistakes to show.
-        predictions: of whose images the first channel is shown.
+        predictions: of which they are taken.
     """
-    images, confidence, names = predictions.images, predictions.confidence, predictions.names
-    height, width = images.shape[1:3]
+    images, confidence, names = predictions.shown, predictions.confidence, predictions.names
+    height, width, channels = images.shape[1:]
+    is_colour = channels == 3
     layout = Layout(chosen, len(names), height, width)
     columns, rows = layout.x_edges, layout.y_edges
     scale = _scale(PICTURE / height, WIDEST / max(columns[-1], rows[-1]))
     result, axes = _canvas(columns[-1] * scale, rows[-1] * scale, names)
-    mosaic = _empty(layout)
+    mosaic = _empty(layout, channels)
     for (true, predicted), cell in chosen.items():
         for place, index in enumerate(cell.shown):
             x, y = layout.corner(true, predicted, place)
-            mosaic[y : y + height, x : x + width] = 255 - images[index, ..., 0]
+            mosaic[y : y + height, x : x + width] = (
+                images[index] if is_colour else 255 - images[index]
+            )
             if scale * height > 0.8 * PICTURE:
                 text = f"{confidence[index]:.0%}"
                 axes.text(x + width / 2, y + height + 1, text, ha="center", va="top", fontsize=9)
@@ -136,10 +139,10 @@ def _canvas(width: float, height: float, names: Sequence[str]) -> tuple[Figure, 
     return result, result.add_axes(box)
 
 
-def _empty(layout: Layout) -> np.ndarray:
-    """Return an empty mosaic, (height, width) uint8: white, but grey on the diagonal."""
+def _empty(layout: Layout, channels: int) -> np.ndarray:
+    """Return an empty mosaic, (height, width, channels) uint8: white, but grey on the diagonal."""
     x, y = layout.x_edges, layout.y_edges
-    canvas = np.full((y[-1], x[-1]), 255, dtype=np.uint8)
+    canvas = np.full((y[-1], x[-1], channels), 255, dtype=np.uint8)
     for i in range(len(x) - 1):
         canvas[y[i] : y[i + 1], x[i] : x[i + 1]] = 238
     return canvas

@@ -29,6 +29,13 @@ def ink(opacity: np.ndarray) -> Picture:
     return _picture(pixels, "ink")
 
 
+def example(image: np.ndarray) -> Picture:
+    """Return the picture of an image (h, w, channels) uint8: grey as ink, or in its colours."""
+    if image.shape[2] == 1:
+        return ink(image[..., 0])
+    return _picture(image, "photo")
+
+
 def signed(values: np.ndarray) -> Picture:
     """Return the picture of (h, w) floats: blue above 0, orange below, opaque far from 0."""
     opacity = np.abs(values) / max(np.abs(values).max(), np.finfo(np.float32).tiny)
