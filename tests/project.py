@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parents[1]
 # As the nightly workflow has it: THOROUGH=1 runs every case and every example of the long tests.
 THOROUGH = bool(os.environ.get("THOROUGH"))
 SMALL: dict[str, dict[str, Any]] = {
-    "prepare": {"validation": 64, "sources": ["artifacts/raw"]},
+    "prepare": {"data": "digits", "validation": 64},
     "train": {
         "filters": [[8]],
         "kernel_sizes": [3],
@@ -137,11 +137,8 @@ class Clone:
     @classmethod
     def small(cls, folder: Path, **changes: dict[str, Any]) -> Self:
         """Create a clone with small digits, small parameters, and `changes` of them by section."""
-        contents = digits.files()
-        digits.write(folder / "artifacts/raw", contents)
-        sections = parameters(**changes)
-        sections["prepare"]["sha256"] = digits.digests(contents)
-        return cls.create(folder, sections)
+        digits.write(folder / "digits", digits.files())
+        return cls.create(folder, parameters(**changes))
 
     def copy(self, folder: Path) -> "Clone":
         """Return a copy in another folder, with all that it has computed."""

@@ -1,7 +1,6 @@
 """The part of the report that reads handwriting, in Chromium with the network cut off."""
 
 import base64
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from stages.report import drawing
 from stages.report.page import render
 from stages.shared import network, numerics
 from stages.views import handwriting, predict
-from tests import digits
 from tests.browser import Browser
 from tests.pictures import PICTURES, STROKES
 from tests.project import REPOSITORY, Clone, read_yaml, run
@@ -45,8 +43,6 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sections = read_yaml(REPOSITORY / "params.yaml")
     sections["train"]["epochs"] = 3
     folder = tmp_path_factory.mktemp("real") / "project"
-    if (REPOSITORY / "artifacts/raw").exists():
-        shutil.copytree(REPOSITORY / "artifacts/raw", folder / "artifacts/raw")
     clone = Clone.create(folder, sections)
     clone.repro()
     return clone.folder
@@ -197,27 +193,23 @@ def test_drawn_corrected_downloaded_trained_on(browser: Browser, project: Clone)
         click(browser, "clear")
     click(browser, "forget")
     assert browser.run("document.getElementById('kept').textContent").startswith("Kept: 2.")
-    folder = project.folder / "drawn"
+    folder = project.folder / "stages/prepare/extra"
     contents = {name: download(browser, folder, name) for name in ("images", "labels")}
-    np.testing.assert_array_equal(idx.view(contents["images"]).reshape(2, 784), images[:2])
-    assert idx.view(contents["labels"]).tolist() == [3, 8]
+    files = ("extra-images-idx3-ubyte", "extra-labels-idx1-ubyte")
+    saved = [idx.read(folder / name) for name in files]
+    np.testing.assert_array_equal(saved[0].reshape(2, 784), images[:2])
+    assert saved[1].tolist() == [3, 8]
     browser.assert_offline()
 
-    found = list(digits.digests(contents).values())
-    item = {"source": "drawn", "images": found[0], "labels": found[1]}
-    project.set("prepare", "extra", [item])
     assert project.repro() == ["prepare", "train", "evaluate", "report"]
     after = np.load(project.folder / "artifacts/prepared/train-images.npy")
     np.testing.assert_array_equal(after[:-2], before)
     np.testing.assert_array_equal(after[-2:].reshape(2, 784), images[:2])
 
     (folder / "extra-images-idx3-ubyte").write_bytes(contents["images"][:-100])
-    project.set("prepare", "extra", [item | {"images": None}])
     failed = run(["dvc", "repro"], project.folder, **project.environment)
     assert failed.returncode != 0 and "Traceback" not in failed.stderr
-    said = [
-        line for line in failed.stderr.splitlines() if line.startswith("prepare: prepare.extra")
-    ]
+    said = [line for line in failed.stderr.splitlines() if line.startswith("prepare: ")]
     assert len(said) == 1 and "announces 1,584 bytes in all, but holds 1,484 bytes" in said[0]
 
 

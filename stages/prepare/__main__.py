@@ -1,76 +1,22 @@
-"""Turn the four IDX files into training, validation and test arrays.
+"""Turn a data set into training, validation and test arrays.
 
-Reads:  the IDX files from the first of `prepare.sources` that has them, and those of
-        `prepare.extra`, which only add training images.
-Writes: of each split, images uint8 (n, height, width, 1), raw pixels, and labels uint8 (n,); the
-        normalisation, {"mean": ..., "standard_deviation": ...} of the training pixels on the
+Reads:  the data set that `prepare.data` names, in any form that `dataset.py` knows, and additional
+        training images.
+Writes: of each split, images uint8 (n, height, width, channels), raw pixels, and labels uint8 (n,);
+        the normalisation, {"mean": ..., "standard_deviation": ...} of the training pixels on the
         scale 0 to 255; the class names, a JSON list.
 """
 
 import math
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from stages.prepare import sources, splits
-from stages.prepare.params import Extra, Params
+from stages.prepare import dataset, splits
+from stages.prepare.params import Params
 from stages.shared import artifacts, command
 from stages.shared.errors import StageError
-
-
-def labelled(
-    files: Mapping[str, np.ndarray], part: str, classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images (n, height, width, 1) and labels (n,) of a pair of IDX files.
-
-    Args:
-        files: their arrays, by name.
-        part: how the names begin: train, t10k or extra.
-        classes: number of classes.
-
-    Raises:
-        StageError: the counts differ, or a label is not below `classes`.
-    """
-    images, labels = files[f"{part}-images-idx3-ubyte"], files[f"{part}-labels-idx1-ubyte"]
-    if len(images) != len(labels):
-        raise StageError(
-            f"{part}-images-idx3-ubyte holds {len(images):,} images, but {part}-labels-idx1-ubyte"
-            f" {len(labels):,} labels"
-        )
-    if labels.max() >= classes:
-        raise StageError(
-            f"{part}-labels-idx1-ubyte holds the label {labels.max()}, but the {classes}"
-            f" prepare.class_names stand for the labels 0 to {classes - 1}"
-        )
-    return images[..., np.newaxis], labels
-
-
-def require_same_size(train: np.ndarray, others: np.ndarray, part: str) -> None:
-    """Raise StageError if the images of `part` and of training differ in height or width."""
-    if train.shape[1:] != others.shape[1:]:
-        raise StageError(
-            f"{part}-images-idx3-ubyte holds images of {others.shape[1]} x {others.shape[2]}"
-            f" pixels, but train-images-idx3-ubyte of {train.shape[1]} x {train.shape[2]}"
-        )
-
-
-def load_extra(
-    extra: Extra, raw: Path, classes: int, train: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Load additional training images; return them and their labels, like `labelled`.
-
-    Raises:
-        StageError: they cannot be read, are damaged, or do not match the training images.
-    """
-    digests = dict(zip(sources.EXTRA, (extra.images, extra.labels), strict=True))
-    try:
-        images, labels = labelled(sources.load(extra.source, digests, raw), "extra", classes)
-        require_same_size(train, images, "extra")
-    except (StageError, OSError) as error:
-        raise StageError(f"prepare.extra: {extra.source}: {error}") from None
-    return images, labels
 
 
 def fit_normalisation(images: np.ndarray) -> dict[str, float]:
@@ -97,7 +43,7 @@ def fit_normalisation(images: np.ndarray) -> dict[str, float]:
 def main(
     params: Params,
     *,
-    raw: Path,
+    extra: Path,
     train_images: Path,
     train_labels: Path,
     validation_images: Path,
@@ -107,30 +53,27 @@ def main(
     normalisation: Path,
     class_names: Path,
 ) -> None:
-    """Load the IDX files, split the training images, and write the arrays."""
+    """Load the data set, split off what it has no split for, and write the arrays."""
     started = time.perf_counter()
-    files = sources.load_first(params.sources, params.sha256, raw)
-    images, labels = labelled(files, "train", len(params.class_names))
-    unseen, unseen_labels = labelled(files, "t10k", len(params.class_names))
-    require_same_size(images, unseen, "t10k")
-    extra = [load_extra(more, raw, len(params.class_names), images) for more in params.extra]
+    parts, names = dataset.load(params)
+    train, validation, test = splits.choose(parts, names, params)
+    more = dataset.load_extra(extra, train.images, len(names))
+    images = np.concatenate([train.images, *(images for images, _ in more)])
+    labels = np.concatenate([train.labels, *(labels for _, labels in more)])
+    fitted = fit_normalisation(images)
 
-    train, validation = splits.choose(labels, params)
-    train_digits = np.concatenate([images[train], *(more for more, _ in extra)])
-    train_digit_labels = np.concatenate([labels[train], *(more for _, more in extra)])
-    fitted = fit_normalisation(train_digits)
-
-    artifacts.write_array(train_images, train_digits)
-    artifacts.write_array(train_labels, train_digit_labels)
-    artifacts.write_array(validation_images, images[validation])
-    artifacts.write_array(validation_labels, labels[validation])
-    artifacts.write_array(test_images, unseen)
-    artifacts.write_array(test_labels, unseen_labels)
+    artifacts.write_array(train_images, images)
+    artifacts.write_array(train_labels, labels)
+    artifacts.write_array(validation_images, validation.images)
+    artifacts.write_array(validation_labels, validation.labels)
+    artifacts.write_array(test_images, test.images)
+    artifacts.write_array(test_labels, test.labels)
     artifacts.write_json(normalisation, fitted)
-    artifacts.write_json(class_names, params.class_names)
+    artifacts.write_json(class_names, names)
     print(
-        f"prepare: {len(train_digits):,} training, {len(validation):,} validation,"
-        f" {len(unseen):,} test digits in {time.perf_counter() - started:.1f} s"
+        f"prepare: {len(images):,} training, {len(validation.images):,} validation,"
+        f" {len(test.images):,} test images of {len(names)} classes in"
+        f" {time.perf_counter() - started:.1f} s"
     )
 
 

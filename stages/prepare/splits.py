@@ -1,39 +1,61 @@
-"""Split the training images into a training and a validation split, stratified by label."""
+"""Split off validation and test images, and limit the training images, stratified by label."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from stages.prepare.examples import Examples, Parts
 from stages.prepare.params import Params
 from stages.shared.errors import StageError
 
 
-def split(
-    labels: np.ndarray, validation: int, limit: int | None, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sorted indices of the training and of the validation images, stratified by label.
+def choose(
+    parts: Parts, names: Sequence[str], params: Params
+) -> tuple[Examples, Examples, Examples]:
+    """Return the training, validation and test split, every class in the first two.
 
-    `limit` is applied after the validation images are chosen, so it does not change them.
+    A split that the data have is kept; one that they do not have is taken from the training images,
+    the test split first. `limit` comes last, so it changes neither.
 
     Raises:
-        StageError: there are fewer images than that.
+        StageError: a class is missing, or there are too few images. It names the parameter.
     """
-    left = len(labels) - validation
-    if left < 1:
-        raise StageError(
-            f"prepare.validation = {validation} leaves none of the {len(labels)} images to train on"
-        )
-    if limit is not None and limit > left:
-        raise StageError(
-            f"prepare.limit = {limit} is more than the {left} training images that"
-            f" prepare.validation leaves"
-        )
-    generator = np.random.default_rng(seed)
-    held_out = stratified_sample(labels, validation, generator)
-    rest = np.setdiff1d(np.arange(len(labels)), held_out)
-    if limit is not None:
-        rest = rest[stratified_sample(labels[rest], limit, generator)]
-    return rest, held_out
+    train, generator = parts["train"], np.random.default_rng(params.seed)
+    require_every_class(train.labels, names, "training", "prepare.data")
+    parts = dict(parts)
+    for part, wanted in (("test", params.test), ("validation", params.validation)):
+        if part not in parts:
+            cause = f"prepare.{part} = {wanted}"
+            count = wanted if isinstance(wanted, int) else round(wanted * len(train.labels))
+            train, parts[part] = split(train, count, cause, generator)
+            need = -(-(len(train.labels) + count) // count)
+            hint = f"; a class that has {need} images is sure to have one there"
+            require_every_class(train.labels, names, "training", cause, hint)
+            require_every_class(parts[part].labels, names, part, cause, hint)
+    if params.limit != "all":
+        cause = f"prepare.limit = {params.limit}"
+        if params.limit > len(train.labels):
+            raise StageError(f"{cause} is more than the {len(train.labels)} training images")
+        rows = stratified_sample(train.labels, params.limit, generator)
+        train = Examples(train.images[rows], train.labels[rows])
+        require_every_class(train.labels, names, "training", cause)
+    return train, parts["validation"], parts["test"]
+
+
+def split(
+    examples: Examples, count: int, cause: str, generator: np.random.Generator
+) -> tuple[Examples, Examples]:
+    """Return the examples without, and those with, `count` drawn at random, stratified by label.
+
+    Raises:
+        StageError: none would be left, or none drawn; it names the parameter `cause`.
+    """
+    images, labels = examples
+    if not 0 < count < len(labels):
+        raise StageError(f"{cause} leaves none of the {len(labels)} images to train on")
+    drawn = stratified_sample(labels, count, generator)
+    rest = np.setdiff1d(np.arange(len(labels)), drawn)
+    return Examples(images[rest], labels[rest]), Examples(images[drawn], labels[drawn])
 
 
 def stratified_sample(labels: np.ndarray, total: int, generator: np.random.Generator) -> np.ndarray:
@@ -56,28 +78,14 @@ def apportion(counts: np.ndarray, total: int) -> np.ndarray:
     return parts
 
 
-def require_every_class(labels: np.ndarray, names: Sequence[str], part: str, cause: str) -> None:
+def require_every_class(
+    labels: np.ndarray, names: Sequence[str], part: str, cause: str, hint: str = ""
+) -> None:
     """Raise StageError, naming the parameter `cause`, if a class has no example in `labels`."""
     counts = np.bincount(labels, minlength=len(names))
     if not counts.all():
         label = int(counts.argmin())
         raise StageError(
             f"{cause}: no example of class {label} ({names[label]}) is among the {len(labels)}"
-            f" {part} images"
+            f" {part} images{hint}"
         )
-
-
-def choose(labels: np.ndarray, params: Params) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of the training and of the validation images, every class in both.
-
-    Raises:
-        StageError: a class is missing, or there are too few images. It names the parameter.
-    """
-    names = params.class_names
-    validation_size, limit = f"prepare.validation = {params.validation}", params.limit
-    require_every_class(labels, names, "training", f"prepare.class_names of {len(names)} classes")
-    train, validation = split(labels, params.validation, limit, params.seed)
-    require_every_class(labels[validation], names, "validation", validation_size)
-    train_size = f"prepare.limit = {limit}" if limit else validation_size
-    require_every_class(labels[train], names, "training", train_size)
-    return train, validation

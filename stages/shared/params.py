@@ -18,6 +18,7 @@ class Section(BaseModel):
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True
     )
     RENAMED: ClassVar[dict[str, str]] = {}  # from the names that keys once had to today's
+    REPLACED: ClassVar[dict[str, str]] = {}  # keys that are gone, with what does their work
 
 
 S = TypeVar("S", bound=Section)
@@ -35,14 +36,15 @@ def load(path: Path, section: str, model: type[S]) -> S:
         raise StageError(f"{path}: the section '{section}:' is missing or empty")
     try:
         # In JSON mode strict pydantic takes a list for a tuple, and still no "3" or true for a 3.
-        return model.model_validate_json(json.dumps(values, default=str))
+        return model.model_validate_json(json.dumps(values))
     except ValidationError as error:
         renamed = {new for old, new in model.RENAMED.items() if old in values}
-        lines = [
-            _explain(section, model, problem)
-            for problem in error.errors()
-            if not (problem["type"] == "missing" and problem["loc"][0] in renamed)
-        ]
+        found: dict[str, list[str]] = {}
+        for problem in error.errors():
+            if not (problem["type"] == "missing" and problem["loc"][0] in renamed):
+                name, message = _explain(section, model, values, problem)
+                found.setdefault(name, []).append(message)
+        lines = [name + " or ".join(dict.fromkeys(messages)) for name, messages in found.items()]
         # A key may hold line breaks.
         raise StageError(f"{path}: {' '.join('; '.join(lines).split())}") from None
 
@@ -61,25 +63,42 @@ def read(path: Path) -> dict[str, Any]:
         raise StageError(f"{path} cannot be read: {error.strerror}") from None
     with wrap_errors(f"{path} is not valid YAML"):
         sections = YAML(typ="safe").load(content.decode())
-        json.dumps(sections, default=str)  # which refuses keys that are lists
+        json.dumps(sections, default=_refuse)  # and it refuses keys that are lists
     if not isinstance(sections, dict):
         raise StageError(f"{path} holds no sections")
     return sections
 
 
-def _explain(section: str, model: type[Section], problem: Any) -> str:
-    """Return a problem that pydantic has found, as `section.key = value: what is allowed`."""
-    name = ".".join([section, *map(str, problem["loc"])])
+def _refuse(value: Any) -> None:
+    """Raise ValueError for what YAML knows, but JSON does not: otherwise it would become a text."""
+    raise ValueError(f"{value} is a {type(value).__name__}; if it is a text, put it in quotes")
+
+
+def _explain(section: str, model: type[Section], values: Any, problem: Any) -> tuple[str, str]:
+    """Return a problem that pydantic has found: `section.key = value: ` and what is allowed."""
     message = problem["msg"].removeprefix("Value error, ").replace("Input should", "should")
     if not problem["loc"]:
-        return f"{section}.{message}"
+        return f"{section}.", message
+    *outer, key = map(str, problem["loc"])
     if problem["type"] == "missing":
-        return f"{name} is missing"
+        return ".".join([section, *outer, key]), " is missing"
     if problem["type"] == "extra_forbidden":
-        *outer, key = map(str, problem["loc"])
+        name = ".".join([section, *outer, key])
         if not outer and key in model.RENAMED:
-            return f"{name} was renamed to {section}.{model.RENAMED[key]}"
+            return name, f" was renamed to {section}.{model.RENAMED[key]}"
+        if not outer and key in model.REPLACED:
+            return name, f" is gone; its work does {model.REPLACED[key]}"
         close = difflib.get_close_matches(key, model.model_fields, 1, 0.5)
         hint = f", did you mean {section}.{close[0]}?" if close else ""
-        return f"{name} is not a parameter{hint}"
-    return f"{name} = {json.dumps(problem['input'], default=str)}: {message}"
+        return name, f" is not a parameter{hint}"
+    # Where there are several allowed types, pydantic names them between the keys.
+    keys = []
+    for part in problem["loc"]:
+        if (isinstance(values, dict) and part in values) or (
+            isinstance(values, list) and isinstance(part, int) and part < len(values)
+        ):
+            keys.append(str(part))
+            values = values[part]
+        elif part == "[key]":
+            keys.append(part)
+    return f"{'.'.join([section, *keys])} = {json.dumps(problem['input'], default=str)}: ", message

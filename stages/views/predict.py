@@ -12,17 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import PIL.Image
-import PIL.ImageOps
 
-from stages.shared import artifacts, network
+from stages.shared import artifacts, network, pictures
 from stages.shared.errors import StageError
 from stages.views import handwriting
 
-MAX_PIXELS = 50_000_000
 SHADES = " .:-=+*#%@"
-# `read` checks the size itself.
-PIL.Image.MAX_IMAGE_PIXELS = None
 
 
 class Prediction(NamedTuple):
@@ -34,25 +29,8 @@ class Prediction(NamedTuple):
 
 
 def read(path: Path) -> np.ndarray:
-    """Return the picture at `path`, upright, (height, width, 4) uint8.
-
-    Raises:
-        StageError: it is not a picture, or too large a one.
-    """
-    try:
-        with PIL.Image.open(path) as picture:
-            width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise StageError(f"{path} has {width} x {height} pixels, more than {MAX_PIXELS:,}")
-            upright = PIL.ImageOps.exif_transpose(picture)
-            if upright.mode.startswith("I;16"):
-                upright = PIL.Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
-            return np.array(upright.convert("RGBA"))
-    except FileNotFoundError:
-        raise StageError(f"there is no file {path}") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise StageError(f"{path} is not a picture that can be read: {reason}") from None
+    """Return the picture at `path`, upright, (height, width, 4) uint8; see `pictures.read`."""
+    return np.array(pictures.read(path, str(path)).convert("RGBA"))
 
 
 def load(model: Path, class_names: Path) -> tuple[list[network.Layer], list[str]]:

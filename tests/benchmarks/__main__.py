@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import re
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -51,9 +50,6 @@ def open_clone(folder: Path, quick: bool) -> project.Clone:
     if quick:
         clone = project.Clone.small(folder, train={"epochs": 1})
     else:
-        raw = project.REPOSITORY / "artifacts/raw"
-        if raw.is_dir():
-            shutil.copytree(raw, folder / "artifacts/raw")
         clone = project.Clone.create(folder, project.read_yaml(project.REPOSITORY / "params.yaml"))
     project.check(project.command("prepare"), folder)
     return clone

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from stages.prepare import sources
 from stages.prepare.splits import stratified_sample
 from tests import digits
 from tests.benchmarks import peers, sizes
@@ -53,7 +52,7 @@ def data_sets(folder: Path, train: Split, test: Split) -> Iterator[tuple[str, di
         train: all training digits.
         test: the test digits.
     """
-    limit = None if len(train[1]) > 5000 else 300  # of a quick run, on small digits
+    limit = "all" if len(train[1]) > 5000 else 300  # of a quick run, on small digits
     if FASHION.is_dir():
         yield "Fashion-MNIST", parameters(FASHION, FASHION_NAMES, 5000) | {"limit": limit}
     else:
@@ -82,11 +81,10 @@ def data_sets(folder: Path, train: Split, test: Split) -> Iterator[tuple[str, di
 def parameters(source: Path, names: Sequence[str], validation: int) -> dict[str, Any]:
     """Return the parameters of prepare for the four IDX files in a folder, unchecked."""
     return {
-        "sources": [str(source)],
-        "sha256": dict.fromkeys(sources.FILES),
+        "data": str(source),
         "class_names": [*names],
         "validation": validation,
-        "limit": None,
+        "limit": "all",
     }
 
 
@@ -95,7 +93,7 @@ def write(folder: Path, train: Split, test: Split) -> dict[str, Any]:
 
     A fifth of the training images is for validation, at least two of each class.
     """
-    arrays = dict(zip(sources.FILES, (*train, *test), strict=True))
+    arrays = dict(zip(digits.files(), (*train, *test), strict=True))
     digits.write(folder, {name: digits.idx(array) for name, array in arrays.items()})
     classes = int(train[1].max()) + 1
     held_out = max(len(train[1]) // 5, 2 * classes)

@@ -34,7 +34,7 @@ def measure(clone: Clone, runs: int) -> list[Figure]:
     for limits, epochs in ((IMAGES, EPOCHS), (FEW_IMAGES, MANY_EPOCHS)):
         for limit in limits:
             if (limit or 0) < available:
-                clone.set("prepare", "limit", limit)
+                clone.set("prepare", "limit", limit or "all")
                 name = f"{limit or available:,} digits"
                 own = compare(clone, name, runs, epochs, epochs)
                 found += own
