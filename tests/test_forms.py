@@ -253,6 +253,33 @@ def test_parquet_says_the_names_of_its_classes(tmp_path: Path) -> None:
     assert np.abs(parts["train"].images[..., 0].astype(int) - TRAIN[0]).mean() < 10, "JPEG"
 
 
+def test_columns_of_parquet_may_have_other_names(tmp_path: Path) -> None:
+    """As CIFAR-100's: `img`, and two labels to choose from."""
+    table = pa.table(
+        {
+            "img": [{"bytes": png(image), "path": None} for image in TRAIN[0]],
+            "fine_label": TRAIN[1],
+            "coarse_label": TRAIN[1] // 5,
+        }
+    )
+    path = tmp_path / "train.parquet"
+    pyarrow.parquet.write_table(table, path)
+    refused(path, "train.parquet has 0 columns named label or", "prepare.label_column")
+    assert_equal(load(path, label_column="fine_label")[0]["train"], *TRAIN)
+    holed = table.set_column(1, "label", pa.array([None, *TRAIN[1][1:].tolist()]))
+    pyarrow.parquet.write_table(holed, path)
+    refused(path, "train.parquet, row 0, has no label")
+
+
+def test_a_table_as_spreadsheets_write_it(tmp_path: Path) -> None:
+    """With a byte order mark, quotes and Windows' line ends."""
+    header = ["label", *(f"pixel{i}" for i in range(784))]
+    path = tmp_path / "digits.csv"
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows([header, *rows(*TRAIN)])
+    assert_equal(load(path)[0]["train"], *TRAIN)
+
+
 def test_transposed_images_are_turned(tmp_path: Path) -> None:
     data = write_idx(tmp_path, {"train": (TRAIN[0].swapaxes(1, 2), TRAIN[1]), "test": TEST})
     assert_equal(load(data, transposed=True)[0]["train"], *TRAIN)

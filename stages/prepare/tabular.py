@@ -1,5 +1,6 @@
 """Read images from tables: CSV, a pixel per column, and Parquet, a picture per row."""
 
+import codecs
 import csv
 import gzip
 import io
@@ -18,6 +19,7 @@ from stages.prepare.params import Params
 from stages.shared.errors import StageError, wrap_errors
 
 LABEL_NAMES = ("label", "labels", "class", "target", "y")
+IMAGE_NAMES = ("image", "img")
 
 
 def read_csv(paths: Sequence[Path], label_column: str) -> Parts:
@@ -38,7 +40,7 @@ def _read_csv(path: Path, label_column: str) -> Examples:
     opened = gzip.open if idx.is_gzipped(path) else open
     with wrap_errors(f"{path.name} is not a CSV of labels and pixels", 200):
         with opened(path, "rb") as file:
-            content = file.read(4 * idx.LIMIT)
+            content = file.read(4 * idx.LIMIT).removeprefix(codecs.BOM_UTF8)
         lines = content.splitlines()
         first = next(csv.reader([lines[0].decode()]))
         has_header = not all(map(_is_number, first))
@@ -52,6 +54,7 @@ def _read_csv(path: Path, label_column: str) -> Examples:
                 dtype,
                 comments=None,
                 delimiter=",",
+                quotechar='"',
                 skiprows=int(has_header),
                 usecols=columns,
                 ndmin=2,
@@ -126,10 +129,10 @@ def _square(name: str, pixels: int) -> tuple[int, int, int]:
 
 
 def read_parquet(paths: Sequence[Path], params: Params) -> tuple[Parts, list[str] | None]:
-    """Return the splits in Parquet files as Hugging Face has them, and the class names if it says.
+    """Return the splits in Parquet files as Hugging Face has them, and the class names if they say.
 
-    A row has an `image`, PNG or JPEG in `bytes`, and a `label`. Several files of one split, such as
-    train-00000-of-00002.parquet, are put together.
+    A row has an `image` or `img`, PNG or JPEG in its `bytes`, and a label. Several files of one
+    split, such as train-00000-of-00002.parquet, are put together.
 
     Raises:
         StageError: pyarrow is missing, or a file is not such a table.
@@ -138,36 +141,31 @@ def read_parquet(paths: Sequence[Path], params: Params) -> tuple[Parts, list[str
         import pyarrow.parquet
     except ImportError:
         raise StageError("to read Parquet files: pip install pyarrow") from None
-    contents: list[bytes] = []
+    sources: list[tuple[str, io.BytesIO]] = []
     labels: list[Any] = []
-    places: list[tuple[str, int]] = []
+    rows: dict[str, list[int]] = defaultdict(list)
     names = None
     for path in paths:
         with wrap_errors(f"{path.name} is not a Parquet file of images and labels", 200):
-            table = pyarrow.parquet.read_table(path, columns=["image", "label"])
-            features = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
-            names = (
-                features.get("info", {}).get("features", {}).get("label", {}).get("names", names)
-            )
-            rows = table.column("image").to_pylist()
-            contents += [row["bytes"] if isinstance(row, Mapping) else row for row in rows]
-            labels += table.column("label").to_pylist()
-        places += [(path.name, i) for i in range(len(rows))]
+            schema = pyarrow.parquet.read_schema(path)
+            [image] = [name for name in schema.names if name in IMAGE_NAMES]
+            [column] = _label_columns(path.name, schema.names, True, params.label_column)
+            label = schema.names[column]
+            table = pyarrow.parquet.read_table(path, columns=[image, label])
+            described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+            features = described.get("info", {}).get("features", {})
+            names = features.get(label, {}).get("names", names)
+            first = len(sources)
+            for i, row in enumerate(table.column(image).to_pylist()):
+                content = row["bytes"] if isinstance(row, Mapping) else row
+                sources.append((f"{path.name}, row {i}", io.BytesIO(content)))
+            labels += table.column(label).to_pylist()
+            rows[part_of(path.name) or "train"] += range(first, len(sources))
     if None in labels:
-        name, row = places[labels.index(None)]
-        raise StageError(f"{name} has no label in row {row}")
-    images = pictures.decode(
-        [
-            (f"{name}, row {row}", io.BytesIO(content))
-            for (name, row), content in zip(places, contents, strict=True)
-        ],
-        params,
-    )
-    parts: dict[str, list[int]] = defaultdict(list)
-    for i, (name, _) in enumerate(places):
-        parts[part_of(name) or "train"].append(i)
+        raise StageError(f"{sources[labels.index(None)][0]}, has no label")
+    images = pictures.decode(sources, params)
     checked = check_labels(paths[0].name, np.array(labels))
-    return {part: Examples(images[rows], checked[rows]) for part, rows in parts.items()}, names
+    return {part: Examples(images[own], checked[own]) for part, own in rows.items()}, names
 
 
 def _by_part(paths: Sequence[Path], read: Any) -> Parts:
