@@ -191,8 +191,16 @@ def test_without_a_header_the_column_of_the_labels_is_found(tmp_path: Path, last
 
 def test_where_the_labels_cannot_be_told_it_asks(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "digits.csv.gz", rows(*TRAIN))
-    refused(path, "digits.csv.gz has no header", "prepare.label_column")
+    refused(path, "digits.csv.gz has no names of columns", "prepare.label_column")
     assert_equal(load(path, label_column="first")[0]["train"], *TRAIN)
+
+
+def test_numbers_of_columns_are_no_image(tmp_path: Path) -> None:
+    """Without names of columns, pandas writes 0, 1, 2 and so on above them."""
+    small = TRAIN[0][:, :8, :8]
+    table = [list(range(65)), *rows(small, TRAIN[1])]
+    path = write_csv(tmp_path / "digits.csv.gz", table)
+    assert_equal(load(path, label_column="first")[0]["train"], small, TRAIN[1])
 
 
 def test_a_column_of_labels_can_be_named(tmp_path: Path) -> None:

@@ -79,7 +79,8 @@ def decode(sources: Sequence[tuple[str, Path | BytesIO]], params: Params) -> np.
     """
     images: list[np.ndarray] = []
     bar = tqdm(total=len(sources), desc="prepare", unit="pictures", leave=False, disable=None)
-    with ThreadPoolExecutor() as pool, bar:
+    pool = ThreadPoolExecutor()
+    try:
         for image in pool.map(lambda source: _decode(source[0], source[1], params), sources):
             name, first = sources[len(images)][0], images[0] if images else image
             if image.shape[:2] != first.shape[:2]:
@@ -94,6 +95,9 @@ def decode(sources: Sequence[tuple[str, Path | BytesIO]], params: Params) -> np.
                 )
             images.append(image)
             bar.update()
+    finally:
+        bar.close()
+        pool.shutdown(cancel_futures=True)
     channels = params.channels
     if channels == "auto":
         channels = 3 if any(image.ndim == 3 for image in images) else 1

@@ -43,7 +43,8 @@ def _read_csv(path: Path, label_column: str) -> Examples:
             content = file.read(4 * idx.LIMIT).removeprefix(codecs.BOM_UTF8)
         lines = content.splitlines()
         first = next(csv.reader([lines[0].decode()]))
-        has_header = not all(map(_is_number, first))
+        is_numbered = first == [str(i) for i in range(len(first))]  # as pandas does without names
+        has_header = is_numbered or not all(map(_is_number, first))
         if len(lines) == has_header:
             raise StageError(f"{path.name} holds no images")
 
@@ -60,14 +61,15 @@ def _read_csv(path: Path, label_column: str) -> Examples:
                 ndmin=2,
             )
 
-        candidates = _label_columns(path.name, first, has_header, label_column)
+        has_names = has_header and not is_numbered
+        candidates = _label_columns(path.name, first, has_names, label_column)
         found = {column: load(str, [column])[:, 0] for column in candidates}
         # Of the first and the last pixel of an image, a corner, all are the same in most data.
         varying = [column for column in candidates if len(set(found[column])) > 1]
         if len(candidates) > 1 and len(varying) != 1:
             raise StageError(
-                f"{path.name} has no header, and its labels could be the first or the last column:"
-                " say which in prepare.label_column"
+                f"{path.name} has no names of columns, and its labels could be the first or the"
+                " last: say which in prepare.label_column"
             )
         column = varying[0] if varying else candidates[0]
         pixels = load(np.float32, [i for i in range(len(first)) if i != column])
@@ -76,15 +78,15 @@ def _read_csv(path: Path, label_column: str) -> Examples:
     return Examples(images, _numbers(path.name, found[column]))
 
 
-def _label_columns(name: str, first: Sequence[str], has_header: bool, wanted: str) -> list[int]:
+def _label_columns(name: str, first: Sequence[str], has_names: bool, wanted: str) -> list[int]:
     """Return the columns in which the labels may be."""
     last = len(first) - 1
     if wanted in ("first", "last"):
         return [0 if wanted == "first" else last]
-    if not has_header:
+    if not has_names:
         if wanted == "auto":
             return [0, last]
-        raise StageError(f"{name} has no header, so no column {wanted}: take first or last")
+        raise StageError(f"{name} has no names of columns, so no {wanted}: take first or last")
     names = [text.strip().lower() for text in first]
     found = [
         i
