@@ -77,11 +77,37 @@ def keras(
     # Graph rewriting differs between a lone machine and a cluster, and gains nothing here.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     tf.config.experimental.enable_op_determinism()
+    tf.math.rsqrt, tf.nn.batch_normalization = _rsqrt, _batch_normalization
     # The user's ~/.keras/keras.json may say otherwise.
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)
     keras.config.set_image_data_format("channels_last")
     return keras
+
+
+def _rsqrt(x: Any, name: str | None = None) -> Any:
+    """Return 1 / sqrt(x), as `tf.math.rsqrt`, whose bits differ between CPUs."""
+    import tensorflow as tf
+
+    return 1 / tf.sqrt(x)
+
+
+def _batch_normalization(
+    x: Any,
+    mean: Any,
+    variance: Any,
+    offset: Any,
+    scale: Any,
+    variance_epsilon: float,
+    name: str | None = None,
+) -> Any:
+    """Return the same as `tf.nn.batch_normalization`, by portable operations."""
+    import tensorflow as tf
+
+    factor = _rsqrt(variance + variance_epsilon)
+    factor = factor if scale is None else factor * scale
+    shift = -mean * factor if offset is None else offset - mean * factor
+    return x * tf.cast(factor, x.dtype) + tf.cast(shift, x.dtype)
 
 
 @contextmanager
