@@ -150,7 +150,7 @@ def test_any_number_of_workers_ends_in_the_lock_of_one(
 
 @pytest.mark.slow
 def test_workers_agree_on_batch_normalisation(tmp_path: Path) -> None:
-    train = {"batch_normalisation": True, "hard_example_fraction": 1.0}
+    train = {"network": "residual", "hard_example_fraction": 1.0}
     alone = Clone.small(tmp_path / "alone", train=TRAIN | train)
     alone.repro()
     team = Team(tmp_path, 2, **train)

@@ -29,7 +29,12 @@ pytestmark = pytest.mark.system
 REAL = read_yaml(REPOSITORY / "params.yaml")["train"]
 SHORT = {"epochs": 2, "batch_size": 128, "min_steps_per_epoch": 4, "hard_examples_per_error": 0.5}
 TRAIN = REAL | SHORT | {"dropout": 0.2, "learning_rate": 0.004}
-NORMALISED = TRAIN | {"epochs": 1, "batch_normalisation": True, "hard_example_fraction": 1.0}
+RESIDUAL = TRAIN | {
+    "network": "residual",
+    "filters": [[8], [12, 12]],
+    "hard_example_fraction": 1.0,
+    "epochs": 1,
+}
 FEW: dict[str, dict[str, Any]] = {
     "prepare": {"limit": 128},
     "evaluate": {
@@ -49,7 +54,7 @@ def native(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize(
     ("native", "cpu"),
-    [(TRAIN, "Haswell"), (TRAIN, "Skylake-Client"), (NORMALISED, "Haswell")]
+    [(TRAIN, "Haswell"), (TRAIN, "Skylake-Client"), (RESIDUAL, "Haswell")]
     if THOROUGH
     else [(TRAIN, "Haswell")],
     indirect=["native"],

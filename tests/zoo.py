@@ -1,7 +1,8 @@
 """Twenty networks of every kind that a classifier of images is made of, in plain Keras.
 
 Each function takes nothing and returns an untrained model from (n, 12, 12, 1) pixels, 0 to 255, to
-three probabilities. Keras must have been imported by `numerics.keras` before.
+three probabilities. Keras must have been imported by `numerics.keras` before. No layer before a
+batch normalisation has a bias: its gradient would be nothing but rounding, which Adam makes large.
 """
 
 from collections.abc import Callable
@@ -106,7 +107,7 @@ def depthwise() -> Any:
     return _stack(
         layers.Conv2D(4, 3, strides=2, padding="same"),
         layers.ReLU(max_value=6),
-        layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2),
+        layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2, use_bias=False),
         layers.BatchNormalization(),
         layers.Activation("relu6"),
         layers.Conv2D(6, 1),
@@ -224,7 +225,7 @@ def mixed_precision() -> Any:
     from keras import layers
 
     return _stack(
-        layers.Conv2D(4, 3, dtype="mixed_bfloat16", activation="relu"),
+        layers.Conv2D(4, 3, dtype="mixed_bfloat16", activation="relu", use_bias=False),
         layers.BatchNormalization(dtype="mixed_bfloat16"),
         layers.Flatten(),
         layers.Dense(8, dtype="mixed_bfloat16", activation="relu"),
@@ -265,7 +266,7 @@ def subclassed() -> Any:
     class Block(layers.Layer):
         def __init__(self) -> None:
             super().__init__()
-            self.convolution = layers.Conv2D(4, 3, padding="same")
+            self.convolution = layers.Conv2D(4, 3, padding="same", use_bias=False)
             self.normalisation = layers.BatchNormalization()
             self.dropout = layers.Dropout(0.2)
 
@@ -309,7 +310,7 @@ def make(name: str, seed: int = 1) -> Any:
     return NETWORKS[name]()
 
 
-def images(count: int = 24) -> tuple[np.ndarray, np.ndarray]:
+def images(count: int = 32) -> tuple[np.ndarray, np.ndarray]:
     """Return random images and labels that the networks of the zoo take."""
     rng = np.random.default_rng(1)
     return (

@@ -48,7 +48,7 @@ def promise(params: Params, caveats: Sequence[str]) -> str:
 def sources() -> list[Path]:
     """Return the source files that a training run depends on: this stage's and the shared ones."""
     stages = Path(__file__).parent.parent
-    return sorted(path for room in ("train", "shared") for path in stages.glob(f"{room}/*.py"))
+    return sorted(path for room in ("train", "shared") for path in stages.glob(f"{room}/**/*.py"))
 
 
 def main(
@@ -74,13 +74,16 @@ def main(
     )
     scale = artifacts.read_json(normalisation)
     check(train, validation, scale)
-    promised = promise(params, numerics.caveats(lock))
-    print(f"train: {promised}")
 
     numerics.keras(params.device, params.instruction_set, params.precision)
-    from stages.train import export, fitting
+    from stages.train import export, fitting, trace
     from stages.train.cluster import Cluster
+    from stages.train.network import build
 
+    network = build(params, train, scale, params.precision)
+    caveats = numerics.caveats(lock) + trace.caveats(network, train.images.shape[1:])
+    promised = promise(params, caveats)
+    print(f"train: {promised}")
     fingerprints = {
         "parameters": checkpoint.fingerprint(params.model_dump()),
         "library versions": checkpoint.fingerprint(numerics.versions()),
@@ -94,8 +97,11 @@ def main(
     cluster = Cluster.join(params.shards, fingerprints, epochs, finished)
     state = checkpoint.read(folder, cluster.start_epoch)
     with numerics.memory(), cluster.monitored():
-        network = fitting.fit(params, train, validation, scale, cluster, state, folder)
+        fitting.fit(params, network, train, validation, cluster, state, folder)
 
+    if params.precision != "float32":
+        trained, network = network, build(params, train, scale)
+        network.set_weights(trained.get_weights())
     export.write_model(model, network)
     artifacts.write_csv(
         curve,

@@ -31,7 +31,7 @@ class CheckpointCallback(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, params: Params, network: keras.Sequential, state: TrainState, folder: Path
+        self, params: Params, network: keras.Model, state: TrainState, folder: Path
     ) -> None:
         super().__init__()
         self.train_params = params

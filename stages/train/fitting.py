@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import psutil
 
-from stages.train import batches, network, recipe
+from stages.train import batches, recipe
 from stages.train.callbacks import CheckpointCallback, EpochLogger
 from stages.train.checkpoint import TrainState
 from stages.train.cluster import Cluster
@@ -20,22 +20,20 @@ from stages.train.splits import Split
 
 def fit(
     params: Params,
+    network: keras.Model,
     train: Split,
     validation: Split,
-    normalisation: dict[str, float],
     cluster: Cluster,
     state: TrainState,
     checkpoints: Path,
-) -> keras.Sequential:
+) -> None:
     """Train for the epochs still missing from `state`, updating it after each.
 
     Args:
+        network: the one to train; it ends with the weights of `state.exported`.
         cluster: the workers that share each step.
         state: that of the checkpoint to resume from, or an empty one.
         checkpoints: folder for the checkpoints of this very run.
-
-    Returns:
-        The trained network in float32, without batch normalisation.
 
     Raises:
         StageError: fewer images than shards, or the loss is not a number any more.
@@ -49,17 +47,15 @@ def fit(
             f" than {params.min_steps_per_epoch} steps of {params.batch_size}"
         )
     steps = len(train.images) // batch_size
-    keras.utils.set_random_seed(params.seed)
-    trained = network.build(params, train, normalisation, params.precision)
-    trained.summary()
+    network.summary()
     optimizer = build_optimizer(params, batch_size, steps * params.epochs)
-    optimizer.build(trained.trainable_variables)
+    optimizer.build(network.trainable_variables)
     finished = len(state.curve)
     if finished:
-        trained.set_weights(state.weights)
+        network.set_weights(state.weights)
         optimizer.set_weights(state.optimizer)
     if not should_stop(state.curve, params.epochs, params.patience):
-        model = ShardedModel(trained, params, cluster)
+        model = ShardedModel(network, params, cluster)
         model.compile(optimizer, jit_compile=False, steps_per_execution=batches.STEPS_PER_EXECUTION)
         start = time.perf_counter()
         model.fit(
@@ -76,7 +72,7 @@ def fit(
             validation_data=batches.eval_batches(*validation, params.batch_size),
             verbose=1 if sys.stdout.isatty() else 0,
             callbacks=[
-                CheckpointCallback(params, trained, state, checkpoints),
+                CheckpointCallback(params, network, state, checkpoints),
                 keras.callbacks.LambdaCallback(
                     on_epoch_begin=lambda *_: model.augmented_fraction.assign(
                         recipe.choose_augmented_fraction(
@@ -89,11 +85,7 @@ def fit(
         )
         images = steps * batch_size * (len(state.curve) - finished)
         _print_cost(images, time.perf_counter() - start)
-    trained.set_weights(state.exported)
-    without = params.model_copy(update={"batch_normalisation": False})
-    exported = network.build(without, train, normalisation)
-    exported.set_weights(network.fold(trained))
-    return exported
+    network.set_weights(state.exported)
 
 
 def build_optimizer(params: Params, batch_size: int, steps: int) -> keras.optimizers.Adam:

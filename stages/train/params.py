@@ -1,13 +1,20 @@
 """The section `train` of params.yaml."""
 
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stages.shared.params import Section
 
+NETWORKS = Path(__file__).parent / "networks"
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Block = Annotated[tuple[Count, ...], Field(min_length=1)]
+
+
+def networks() -> list[str]:
+    """Return the names of the networks to choose from, which are those of files."""
+    return sorted(path.stem for path in NETWORKS.glob("[!_]*.py"))
 
 
 class Params(Section):
@@ -19,12 +26,15 @@ class Params(Section):
         "keep": "export",
         "augmented": "augmented_fraction",
     }
+    REPLACED: ClassVar[dict[str, str]] = {
+        "batch_normalisation": "train.network: residual, which always has it"
+    }
 
+    network: str
     filters: tuple[Block, ...] = Field(min_length=1)
     kernel_sizes: tuple[Annotated[int, Field(ge=1)], ...]
     dense_units: tuple[Count, ...]
     dropout: float = Field(ge=0, lt=1)
-    batch_normalisation: bool
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     min_steps_per_epoch: int = Field(ge=1)
@@ -46,6 +56,13 @@ class Params(Section):
     instruction_set: Literal["portable", "native"]
     device: Literal["cpu", "gpu"]
 
+    @field_validator("network")
+    @classmethod
+    def _is_there(cls, name: str) -> str:
+        if name not in (known := networks()):
+            raise ValueError(f"should be {' or '.join(known)}, a file in stages/train/networks")
+        return name
+
     @model_validator(mode="after")
     def _go_together(self) -> Self:
         if len(self.kernel_sizes) != len(self.filters):
@@ -56,11 +73,6 @@ class Params(Section):
         if self.batch_size % self.shards:
             raise ValueError(
                 f"batch_size = {self.batch_size}: should be a multiple of shards = {self.shards}"
-            )
-        if self.batch_normalisation and self.hard_example_fraction < 1:
-            raise ValueError(
-                f"hard_example_fraction = {self.hard_example_fraction}: should be 1 with"
-                " batch_normalisation, which takes the gradient of all images of a batch together"
             )
         if self.precision == "bfloat16" and self.instruction_set == "portable":
             raise ValueError(

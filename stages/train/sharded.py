@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from stages.train.augmentation import distort
 from stages.train.cluster import Cluster
-from stages.train.network import MOMENTUM, backward, forward
+from stages.train.forward import forward, record, replay
 from stages.train.params import Params
 
 
@@ -24,7 +24,7 @@ class ShardedModel(keras.Model):
     The network inside is what gets saved: it knows nothing of this class.
 
     Args:
-        network: ends with a softmax.
+        network: returns probabilities.
         params: `shards`, `seed` and those of hard example mining and augmentation.
         cluster: the workers that share each step.
 
@@ -32,7 +32,7 @@ class ShardedModel(keras.Model):
         augmented_fraction: the fraction of the images to augment.
     """
 
-    def __init__(self, network: keras.Sequential, params: Params, cluster: Cluster) -> None:
+    def __init__(self, network: keras.Model, params: Params, cluster: Cluster) -> None:
         super().__init__()
         self.network = network
         self.params = params
@@ -50,35 +50,26 @@ class ShardedModel(keras.Model):
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Take one optimizer step on this worker's part of a batch: images and labels, uint8."""
         images, labels = data
-        params, variables = self.params, self.network.trainable_variables
+        learned: list[keras.Variable] = []
         step = tf.cast(self.optimizer.iterations, tf.int32)
 
         @tf.function(autograph=False, reduce_retracing=True)
         def shard_sums(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> list[tf.Tensor]:
-            images = distort(
-                tf.cast(images, tf.float32),
-                seed,
-                self.augmented_fraction.value,
-                *(params.shift, params.rotation, params.zoom),
-            )
-            activations = forward(self.network, images, seed)
-            losses, correct = scores = _scores(activations[-1], labels)
-            [gradient] = tf.gradients(losses, [activations[-1]])
-            if params.hard_example_fraction < 1:
-                fraction, per_error = params.hard_example_fraction, params.hard_examples_per_error
-                hard = _hard_examples(losses, correct, fraction, per_error)
-                *activations, gradient = [tf.gather(x, hard) for x in (*activations, gradient)]
-            learned = tf.cast(tf.shape(gradient)[0], tf.float32)
-            gradients, statistics = backward(self.network, activations, gradient)
-            return [*map(tf.reduce_sum, scores), learned, *gradients, *statistics]
+            scores, count, gradients, state = self._gradients(images, labels, seed)
+            variables = self.network.trainable_variables
+            # The output need not depend on all of them.
+            found = [(v, g) for v, g in zip(variables, gradients, strict=True) if g is not None]
+            learned[:] = [variable for variable, _ in found]
+            gradients = [tf.convert_to_tensor(gradient) for _, gradient in found]
+            return [*map(tf.reduce_sum, scores), count, *gradients, *state]
 
-        seeds = [tf.stack([params.seed, step * self.shards + i]) for i in self.local_shards]
+        seeds = [tf.stack([self.params.seed, step * self.shards + i]) for i in self.local_shards]
         parts = zip(*_split(images, labels, parts=len(seeds)), seeds, strict=True)
-        loss, correct, learned, *sums = self._all_reduce([shard_sums(*part) for part in parts])
-        gradients, statistics = sums[: len(variables)], sums[len(variables) :]
-        self.optimizer.apply([gradient / learned for gradient in gradients], variables)
-        for average, total in zip(self.network.non_trainable_weights, statistics, strict=True):
-            average.assign(MOMENTUM * average + (1 - MOMENTUM) / self.shards * total)
+        loss, correct, count, *sums = self._all_reduce([shard_sums(*part) for part in parts])
+        gradients, state = sums[: len(learned)], sums[len(learned) :]
+        self.optimizer.apply([gradient / count for gradient in gradients], learned)
+        for variable, total in zip(self.network.non_trainable_weights, state, strict=True):
+            variable.assign(total / self.shards)
         size = tf.shape(images)[0] * (self.shards // len(self.local_shards))
         return self._report([loss, correct], size)
 
@@ -88,12 +79,42 @@ class ShardedModel(keras.Model):
 
         @tf.function(autograph=False, reduce_retracing=True)
         def shard_sums(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> list[tf.Tensor]:
-            scores = _scores(forward(self.network, tf.cast(images, tf.float32))[-1], labels)
-            return [tf.reduce_sum(score * weights) for score in scores]
+            output = forward(self.network, tf.cast(images, tf.float32))
+            return [tf.reduce_sum(x * weights) for x in _scores(output.probabilities, labels)]
 
         parts = list(zip(*_split(images, labels, weights, parts=self.shards), strict=True))
         sums = self._all_reduce([shard_sums(*parts[i]) for i in self.local_shards])
         return self._report(sums, tf.reduce_sum(weights))
+
+    def _gradients(
+        self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
+    ) -> tuple[list[tf.Tensor], tf.Tensor, list[tf.Tensor | None], list[tf.Tensor]]:
+        """Return what a shard has to say of its images, augmented.
+
+        The scores of all; the number of those to learn from; the sum of their gradients; the new
+        state of the network.
+        """
+        network, params = self.network, self.params
+        images = distort(
+            tf.cast(images, tf.float32),
+            seed,
+            self.augmented_fraction.value,
+            *(params.shift, params.rotation, params.zoom),
+        )
+        if params.hard_example_fraction == 1:
+            with tf.GradientTape() as tape:
+                output = forward(network, images, seed)
+                scores = _scores(output.probabilities, labels)
+                loss, count = _total_loss(scores, output.penalty)
+        else:
+            first, activations = record(network, images)
+            scores = _scores(first.probabilities, labels)
+            hard = _hard_examples(scores, params)
+            with tf.GradientTape() as tape:
+                output = replay(network, images, hard, activations, seed)
+                hard_scores = _scores(output.probabilities, tf.gather(labels, hard))
+                loss, count = _total_loss(hard_scores, output.penalty)
+        return scores, count, tape.gradient(loss, network.trainable_variables), output.state
 
     def _all_reduce(self, shards: Sequence[Sequence[tf.Tensor]]) -> list[tf.Tensor]:
         """Return the sums over the shards of all workers, of tensors given per local shard."""
@@ -113,29 +134,36 @@ def _split(*batch: tf.Tensor, parts: int) -> list[list[tf.Tensor]]:
     return [[tensor[first:last] for first, last in spans] for tensor in batch]
 
 
-def _scores(logits: tf.Tensor, labels: tf.Tensor) -> list[tf.Tensor]:
+def _scores(probabilities: tf.Tensor, labels: tf.Tensor) -> list[tf.Tensor]:
     """Return the cross-entropy of each image, and 1 if it is classified correctly, otherwise 0."""
-    losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-    predicted = tf.argmax(logits, axis=1, output_type=tf.int32)
+    losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
+    predicted = tf.argmax(probabilities, axis=1, output_type=tf.int32)
     correct = tf.equal(predicted, tf.cast(labels, tf.int32))
     return [losses, tf.cast(correct, tf.float32)]
 
 
-def _hard_examples(
-    losses: tf.Tensor, correct: tf.Tensor, fraction: float, per_error: float
-) -> tf.Tensor:
-    """Return the indices of the highest losses: `per_error` of them per misclassified image.
+def _total_loss(scores: Sequence[tf.Tensor], penalty: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the sum of the images' losses, each with the penalty, and the number of images."""
+    losses, _ = scores
+    count = tf.cast(tf.size(losses), tf.float32)
+    return tf.reduce_sum(losses) + count * penalty, count
 
-    They are at least `fraction` of all, and at least one. So a network that errs everywhere, as all
+
+def _hard_examples(scores: Sequence[tf.Tensor], params: Params) -> tf.Tensor:
+    """Return the indices of the images with the highest losses, so many per misclassified one.
+
+    They are at least a fraction of all, and at least one. So a network that errs everywhere, as all
     do at first, learns from all images, and one that cannot get below some error rate, such as that
     of mislabelled images, does not learn from those alone.
 
     Source: A. Shrivastava et al., Training region-based object detectors with online hard example
     mining, CVPR 2016, where the fraction is fixed.
     """
+    losses, correct = scores
     size = tf.cast(tf.size(losses), tf.float32)
-    wanted = per_error * (size - tf.reduce_sum(correct))
-    count = tf.clip_by_value(tf.round(wanted), tf.maximum(tf.round(fraction * size), 1), size)
+    wanted = params.hard_examples_per_error * (size - tf.reduce_sum(correct))
+    least = tf.maximum(tf.round(params.hard_example_fraction * size), 1)
+    count = tf.clip_by_value(tf.round(wanted), least, size)
     return tf.math.top_k(losses, tf.cast(count, tf.int32)).indices
 
 

@@ -1,0 +1,1 @@
+"""The networks to choose from with `train.network`, one file each."""
