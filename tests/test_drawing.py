@@ -10,13 +10,14 @@ import pytest
 from stages.prepare import idx
 from stages.report import drawing
 from stages.report.page import render
-from stages.shared import network, numerics
+from stages.shared import lowering, network, numerics, primitives
 from stages.views import handwriting, predict
+from tests import zoo
 from tests.browser import Browser
 from tests.pictures import PICTURES, STROKES
 from tests.project import REPOSITORY, Clone, read_yaml, run
 from tests.test_browser import SIZES
-from tests.test_network import IMAGES, NETWORKS, save
+from tests.test_network import IMAGES, STACKS, answer, save, save_network
 
 pytestmark = pytest.mark.system
 
@@ -26,11 +27,11 @@ SEEN = """[...document.getElementById("seen").getContext("2d").getImageData(0, 0
   .filter((_, i) => i % 4 === 3)"""
 # The probabilities of images that come as their bytes in base64, and how long one took.
 PROBABILITIES = """(() => {
-  const layers = load(JSON.parse(document.getElementById("network").textContent));
+  const program = load(JSON.parse(document.getElementById("network").textContent));
   const pixels = Uint8Array.from(atob("IMAGES"), c => c.charCodeAt(0));
   const started = performance.now(), answers = [];
   for (let i = 0; i < pixels.length; i += 784)
-    answers.push([...run(layers, pixels.subarray(i, i + 784), 28, 28).at(-1).x]);
+    answers.push([...run(program, pixels.subarray(i, i + 784), 28, 28).at(-1).x]);
   return [answers, (performance.now() - started) / answers.length];
 })()"""
 
@@ -55,16 +56,34 @@ def probabilities(browser: Browser, images: np.ndarray) -> tuple[np.ndarray, flo
     return np.array(answers), milliseconds
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_page_runs_a_network_as_keras_does(browser: Browser, tmp_path: Path, name: str) -> None:
-    model = save(tmp_path / "model.keras", *NETWORKS[name])
-    part = drawing.part(network.read(tmp_path / "model.keras"), [str(i) for i in range(10)])
+def open_drawing(browser: Browser, folder: Path, names: list[str]) -> None:
+    """Open a page of the part that draws, for the model saved in a folder."""
+    part = drawing.part(network.read(folder / "model.keras"), names)
+    assert part.missing == ""
     text = render("drawing.html", drawing=part)
-    (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8>{text}")
-    browser.open(tmp_path / "page.html")
+    (folder / "page.html").write_text(f"<!doctype html><meta charset=utf-8>{text}")
+    browser.open(folder / "page.html")
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_the_page_runs_layers_as_keras_does(browser: Browser, tmp_path: Path, name: str) -> None:
+    model = save(tmp_path / "model.keras", *STACKS[name])
+    open_drawing(browser, tmp_path, [str(i) for i in range(10)])
     browser.assert_offline()
     found, _ = probabilities(browser, IMAGES)
-    np.testing.assert_allclose(found, model.predict(IMAGES, verbose=0), atol=1e-5)
+    np.testing.assert_allclose(found, answer(model, IMAGES), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", zoo.NETWORKS)
+def test_the_page_runs_networks_of_every_kind_as_keras_does(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(zoo, "IMAGE_SHAPE", IMAGES.shape[1:])
+    model = save_network(tmp_path / "model.keras", name)
+    open_drawing(browser, tmp_path, [str(i) for i in range(zoo.CLASSES)])
+    found, _ = probabilities(browser, IMAGES)
+    tolerance = 2e-2 if name == "mixed_precision" else 1e-5
+    np.testing.assert_allclose(found, answer(model, IMAGES), atol=tolerance)
 
 
 def test_the_page_answers_as_keras_on_every_test_digit(browser: Browser, real: Path) -> None:
@@ -139,7 +158,7 @@ def test_python_and_page_make_the_same_image_of_a_picture(
 ) -> None:
     assert len(PICTURES) >= 20
     browser.open(real / "artifacts/report/report.html")
-    layers = network.read(real / "artifacts/model/model.keras")
+    program = lowering.lower(network.read(real / "artifacts/model/model.keras"))
     wrong = []
     for name, (digit, make) in PICTURES.items():
         (tmp_path / name).write_bytes(make())
@@ -151,7 +170,7 @@ def test_python_and_page_make_the_same_image_of_a_picture(
             assert browser.run(ANSWER) == "There is nothing to see on this picture."
         else:
             assert np.abs(seen - image.astype(int)).max() <= 2, name
-            answer = network.run(layers, image[..., None])[-1].argmax()
+            answer = primitives.run(program, image[..., None])[-1].argmax()
             assert browser.run(ANSWER).startswith(f"It reads {answer}, "), name
             wrong += [name] if answer != digit else []
     assert len(wrong) <= 2, wrong

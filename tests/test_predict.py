@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.shared import artifacts, network
+from stages.shared import artifacts, lowering, network, numerics, primitives
 from stages.views import handwriting, predict
 from tests.pictures import PICTURES, STROKES, grey, ink
 from tests.project import REPOSITORY, run
@@ -77,8 +77,8 @@ def test_it_prints_a_table_and_what_the_network_saw(workspace: Path) -> None:
     heading, first, second, _, says, *drawn = found.stdout.splitlines()
     assert heading.split() == ["file", "digit", "confidence", "second", "guess"]
     image = made(grey(ink(3)))
-    layers = network.read(workspace / "artifacts/model/model.keras")
-    shares = network.run(layers, image[..., None])[-1]
+    program = lowering.lower(network.read(workspace / "artifacts/model/model.keras"))
+    shares = primitives.run(program, image[..., None])[-1]
     digit, other = np.argsort(-shares)[:2]
     expected = ["plain", f"{digit}", f"{shares[digit]:.1%}", f"{other}", f"({shares[other]:.1%})"]
     assert first.split() == expected and second.startswith("photo  ")
@@ -120,11 +120,31 @@ def test_what_cannot_be_read_is_named_in_a_line_and_the_rest_is_read(workspace: 
     assert found.stdout.splitlines()[1].startswith("plain  ")
 
 
+@pytest.mark.slow
+def test_keras_runs_a_network_that_predict_cannot_and_a_line_says_so(workspace: Path) -> None:
+    keras = numerics.keras()
+    layers = keras.layers
+    end = [layers.Flatten(), layers.Dense(10, activation="softmax")]
+    model = keras.Sequential([layers.Input((28, 28, 1)), layers.UpSampling2D(name="larger"), *end])
+    model.save(workspace / "artifacts/model/model.keras")
+    write(workspace, "plain")
+    found = ask(workspace, "--json", "plain")
+    assert found.returncode == 0
+    assert found.stderr == (
+        "predict: Keras runs the network, which takes longer:"
+        " larger is a layer of the kind UpSampling2D\n"
+    )
+    (answer,) = json.loads(found.stdout)
+    expected = model.predict(made(grey(ink(3)))[None, ..., None], verbose=0)[0]
+    shares = [answer["probabilities"][digit] for digit in DIGITS]
+    np.testing.assert_allclose(shares, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("file", "content", "complaint"),
     [
         ("model/model.keras", None, "there is no artifacts/model/model.keras; make it with: dvc"),
-        ("model/model.keras", "no model", "model.keras is not a Sequential model saved by Keras"),
+        ("model/model.keras", "no model", "model.keras is not a model of layers saved by Keras"),
         ("prepared/class-names.json", "[", "class-names.json is not JSON"),
         ("prepared/class-names.json", '["a"]', "not give a probability for each of 1 class"),
     ],

@@ -81,7 +81,7 @@ def nested_residual_block() -> Any:
     import keras
     from keras import layers
 
-    inside = layers.Input((10, 10, 4))
+    inside = layers.Input((None, None, 4))
     y = layers.Conv2D(4, 3, padding="same")(inside)
     y = layers.Dropout(0.3)(y)
     block = keras.Model(inside, layers.Add()([inside, y]), name="block")

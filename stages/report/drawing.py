@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.shared import network
+from stages.shared.errors import StageError
+from stages.shared.lowering import Program, lower
 from stages.shared.network import Layer
 
 # Parameters that fit: each takes four characters of a page of three million.
@@ -14,11 +15,6 @@ MAX_PARAMETERS = 600_000
 # Weights are rounded to whole numbers of this many bits.
 BITS = 24
 SHAPE = [28, 28, 1]
-# The settings of a layer that forward.js reads.
-SETTINGS = (
-    *("activation", "cropping", "kernel_size", "offset", "padding", "pool_size"),
-    *("scale", "strides", "units"),
-)
 
 
 class Drawing(NamedTuple):
@@ -35,34 +31,36 @@ def part(layers: Sequence[Layer], names: Sequence[str]) -> Drawing:
         layers: of the network, from images to probabilities.
         names: of the classes.
     """
-    if reason := _missing(list(layers)):
-        return Drawing({}, f"There is no canvas to draw on here: {reason}.")
-    return Drawing({"names": [*names], **_packed(layers)})
-
-
-def _missing(layers: list[Layer]) -> str:
-    """Return why the page cannot run the network, or "" if it can."""
     shape = next((layer.settings.get("batch_shape") for layer in layers), None)
-    if not shape or [*shape[1:]] != SHAPE:
-        return "the network does not take grey images of 28 x 28"
-    if reason := network.unsupported(layers):
-        return f"this page cannot run the network, {reason}"
     count = sum(layer.parameters for layer in layers)
-    if count > MAX_PARAMETERS:
-        return f"the network has {count:,} parameters, the page has room for {MAX_PARAMETERS:,}"
-    return ""
+    try:
+        if not shape or [*shape[1:]] != SHAPE:
+            raise StageError("the network does not take grey images of 28 x 28")
+        if count > MAX_PARAMETERS:
+            raise StageError(
+                f"the network has {count:,} parameters, the page has room for {MAX_PARAMETERS:,}"
+            )
+        program = lower(layers)
+    except StageError as error:
+        return Drawing({}, f"There is no canvas to draw on here: {error}.")
+    shown = [
+        {"name": layer.name, "kind": layer.kind, "result": result}
+        for layer, result in zip(layers, program.results, strict=True)
+    ]
+    return Drawing({"names": [*names], "layers": shown, **_packed(program)})
 
 
-def _packed(layers: Sequence[Layer]) -> dict[str, Any]:
-    """Return the layers and their weights in the format that `load` of forward.js reads."""
-    described, content = [], b""
-    for layer in layers:
-        arrays = []
-        for weights in layer.weights:
+def _packed(program: Program) -> dict[str, Any]:
+    """Return the steps and their weights in the format that `load` of forward.js reads."""
+    steps, content = [], b""
+    for operation, inputs, settings, arrays in program.steps:
+        packed = []
+        for weights in arrays:
             scale = float(np.abs(weights).max()) / (2 ** (BITS - 1) - 1) or 1.0
             whole = np.rint(weights.astype(np.float64).ravel() / scale).astype("<i4")
             content += whole.view(np.uint8).reshape(-1, 4)[:, : BITS // 8].tobytes()
-            arrays.append({"size": weights.size, "scale": scale})
-        settings = {key: layer.settings[key] for key in SETTINGS if key in layer.settings}
-        described.append({"kind": layer.kind, "name": layer.name, "arrays": arrays} | settings)
-    return {"layers": described, "weights": base64.b64encode(content).decode()}
+            packed.append({"shape": weights.shape, "scale": scale})
+        steps.append(
+            {"operation": operation, "inputs": inputs, "settings": settings, "arrays": packed}
+        )
+    return {"steps": steps, "weights": base64.b64encode(content).decode()}

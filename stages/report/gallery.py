@@ -7,7 +7,8 @@ import numpy as np
 
 from stages.report.inputs import Predictions
 from stages.report.pictures import Picture, example, ink, signed
-from stages.shared import network
+from stages.shared import lowering, primitives
+from stages.shared.errors import StageError
 from stages.shared.network import Layer
 
 # The number of classes whose probabilities the tooltip of a picture lists.
@@ -78,9 +79,12 @@ def filters(layers: list[Layer], image: np.ndarray) -> Filters:
     if "Conv2D" not in kinds:
         return Filters([], "The network has no convolution.")
     first = layers[: kinds.index("Conv2D") + 1]
-    if reason := network.unsupported(first):
-        return Filters([], f"This page cannot compute their activations: {reason}.")
-    kernel, activations = first[-1].weights[0], np.maximum(network.run(first, image)[-1], 0)
+    try:
+        program = lowering.lower(first)
+    except StageError as error:
+        return Filters([], f"This page cannot compute their activations: {error}.")
+    kernel = first[-1].weights[0]
+    activations = np.maximum(primitives.run(program, image)[-1], 0)
     highest = max(activations.max(), np.finfo(np.float32).tiny)
     shades = np.round(255 * activations / highest).astype(np.uint8)
     return Filters(

@@ -18,8 +18,8 @@ from stages.shared.tables import Table
 Row = tuple[Any, ...]
 # The settings of a layer that the page shows.
 SETTINGS = (
-    *("filters", "kernel_size", "padding", "pool_size", "cropping", "units", "rate"),
-    *("activation", "scale", "offset"),
+    *("filters", "depth_multiplier", "kernel_size", "padding", "pool_size", "cropping", "units"),
+    *("rate", "activation", "scale", "offset", "momentum"),
 )
 FOLDER = Path(__file__).parent
 SCRIPTS = ("forward.js", "handwriting.js", "drawing.js")
@@ -71,6 +71,8 @@ def layers(network: Sequence[Layer]) -> list[Row]:
     """Return name, kind, number of parameters and settings of each layer; last, the total."""
     rows: list[Row] = []
     for layer in network:
+        if layer.repeated:
+            continue
         settings = (
             f"{key} {plain(layer.settings[key])}" for key in SETTINGS if key in layer.settings
         )

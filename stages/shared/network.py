@@ -1,197 +1,196 @@
-"""Read a saved network, and run it on an image, without Keras: quick to start.
-
-The page of the report runs it the same way in JavaScript, `stages/report/static/forward.js`.
-"""
+"""Read a saved network without Keras: quick to start."""
 
 import io
 import json
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
-from stages.shared.errors import StageError, wrap_errors
+from stages.shared.errors import wrap_errors
 
 
 class Layer(NamedTuple):
-    """A layer of a saved network, with the settings and the order of weights that Keras has."""
+    """A layer of a saved network, with the settings and the order of weights that Keras has.
+
+    Attributes:
+        name: that of the layer, after those of the models that it is nested in.
+        kind: the class of Keras, or the operation, such as Add of `x + y`.
+        inputs: the indices of the layers whose outputs it takes.
+        constants: the other arguments of its call that are not null.
+        repeated: whether it has been called before, and so stands earlier, too.
+    """
 
     name: str
     kind: str
     settings: dict[str, Any]
     weights: list[np.ndarray]
+    inputs: tuple[int, ...] = ()
+    constants: tuple[Any, ...] = ()
+    repeated: bool = False
 
     @property
     def parameters(self) -> int:
         """The number of its parameters."""
-        return sum(array.size for array in self.weights)
+        return 0 if self.repeated else sum(array.size for array in self.weights)
 
 
 def read(path: Path) -> list[Layer]:
-    """Return the layers of the saved Sequential model at `path`.
+    """Return the layers of the saved model at `path`, from its one input to its one output.
+
+    Each comes after those whose outputs it takes; the layers of nested models are among them.
 
     Raises:
-        StageError: it is not one.
+        StageError: it is not a model of this kind.
     """
-    problem = f"{path} is not a Sequential model saved by Keras"
+    problem = f"{path} is not a model of layers saved by Keras"
     with wrap_errors(problem), zipfile.ZipFile(path) as archive:
         model = json.loads(archive.read("config.json"))
-        if model["class_name"] != "Sequential":
-            raise ValueError(f"it is {model['class_name']}")
-        entries = model["config"]["layers"]
-        groups = _groups([entry["class_name"] for entry in entries])
         with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
-            return [
-                _layer(entry, _arrays(weights, group))
-                for entry, group in zip(entries, groups, strict=True)
-            ]
+            reader = _Reader(weights)
+            [output] = reader.read_model(model, "", "", [])
+            if output != len(reader.layers) - 1:
+                raise ValueError("its output is not that of its last layer")
+            return reader.layers
 
 
-def _layer(entry: dict[str, Any], weights: list[np.ndarray]) -> Layer:
-    kind, settings = entry["class_name"], entry["config"]
-    if not (isinstance(kind, str) and isinstance(settings["name"], str)):
-        raise ValueError("a layer has no name")
-    if kind == "Rescaling":
-        float(settings["scale"]), float(settings["offset"])
-    if kind == "Conv2D" and [array.ndim for array in weights] not in ([4], [4, 1]):
-        raise ValueError(f"{settings['name']} has no kernel")
-    return Layer(settings["name"], kind, settings, weights)
+class _Reader:
+    """Collects the layers of a model, nested ones included, in an order of computation.
+
+    Attributes:
+        layers: those found so far.
+    """
+
+    def __init__(self, weights: h5py.File) -> None:
+        self.weights = weights
+        self.layers: list[Layer] = []
+
+    def read_model(self, model: Any, folder: str, prefix: str, inputs: Sequence[int]) -> list[int]:
+        """Add the layers of a model; return the indices of those that give its outputs.
+
+        Args:
+            model: an entry of config.json.
+            folder: that of the model in the file of weights.
+            prefix: of the names of its layers.
+            inputs: the indices of the layers that give its inputs; none outside of all models.
+        """
+        kind, entries = model["class_name"], model["config"]["layers"]
+        groups = [f"{folder}layers/{name}" for name in _groups(entries)]
+        members = {entry["config"]["name"]: entry for entry in entries}
+        if len(members) < len(entries):
+            raise ValueError("two layers have the same name")
+        places = dict(zip(members, groups, strict=True))
+        if kind == "Sequential":
+            found = list(inputs)
+            for name, entry in members.items():
+                if not (inputs and entry["class_name"] == "InputLayer"):
+                    found = self._read_layer(entry, places[name], prefix, found, (), False)
+            return found
+        if kind != "Functional":
+            raise ValueError(f"it is {kind}")
+        sources = [name for name, *_ in _references(model["config"]["input_layers"])]
+        if not inputs:
+            [source] = sources
+            inputs = self._read_layer(members[source], places[source], prefix, [], (), False)
+        # By call of a layer, the indices of the layers that give its outputs.
+        outputs = {(name, 0): [index] for name, index in zip(sources, inputs, strict=True)}
+        calls = [
+            (name, number, call)
+            for name, entry in members.items()
+            for number, call in enumerate(entry["inbound_nodes"])
+        ]
+        while calls:
+            waiting = []
+            for name, number, call in calls:
+                needed = list(_references([call["args"], call["kwargs"]]))
+                if any((layer, node) not in outputs for layer, node, _ in needed):
+                    waiting.append((name, number, call))
+                    continue
+                taken = [outputs[layer, node][which] for layer, node, which in needed]
+                constants = tuple(_constants([call["args"], call["kwargs"]]))
+                outputs[name, number] = self._read_layer(
+                    members[name], places[name], prefix, taken, constants, number > 0
+                )
+            if len(waiting) == len(calls):
+                raise ValueError(f"{waiting[0][0]} takes what no layer gives")
+            calls = waiting
+        ends = _references(model["config"]["output_layers"])
+        return [outputs[name, node][which] for name, node, which in ends]
+
+    def _read_layer(
+        self,
+        entry: dict[str, Any],
+        group: str,
+        prefix: str,
+        inputs: Sequence[int],
+        constants: tuple[Any, ...],
+        repeated: bool,
+    ) -> list[int]:
+        kind, settings = entry["class_name"], entry["config"]
+        if not (isinstance(kind, str) and isinstance(settings["name"], str)):
+            raise ValueError("a layer has no name")
+        name = prefix + settings["name"]
+        if kind in ("Functional", "Sequential"):
+            return self.read_model(entry, f"{group}/", f"{name}/", inputs)
+        arrays = list(self._arrays(group))
+        self.layers.append(Layer(name, kind, settings, arrays, tuple(inputs), constants, repeated))
+        return [len(self.layers) - 1]
+
+    def _arrays(self, group: str) -> Iterator[np.ndarray]:
+        """Yield the arrays of a layer and of those inside it, refusing links to other files."""
+        found = self.weights.get(f"{group}/vars", {})
+        for i in range(len(found)):
+            dataset = found[str(i)]
+            if dataset.external or dataset.is_virtual or dataset.file != self.weights:
+                raise ValueError(f"{dataset.name} is a link to another file")
+            yield np.asarray(dataset)
+        for name in sorted(self.weights.get(group, {})):
+            # A state of random numbers is no parameter.
+            if name not in ("vars", "seed_generator"):
+                yield from self._arrays(f"{group}/{name}")
 
 
-def _groups(kinds: Sequence[str]) -> Iterator[str]:
-    """Yield the name of each layer's group, which Keras numbers by kind.
+def _groups(entries: Sequence[Any]) -> Iterator[str]:
+    """Yield the name of each layer's group in the file of weights, which Keras numbers by kind.
 
     The layer's own name stands beside it, but the HDF5 library may hang on a damaged text.
     """
     seen = Counter[str]()
-    for kind in kinds:
-        name = re.sub("([a-z])([A-Z])", r"\1_\2", kind).lower()
+    for entry in entries:
+        name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", entry["class_name"])
+        name = re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
         yield f"{name}_{seen[name]}" if seen[name] else name
         seen[name] += 1
 
 
-def _arrays(file: h5py.File, layer: str) -> list[np.ndarray]:
-    """Return a layer's arrays, refusing HDF5 links to other files."""
-    group = file.get(f"layers/{layer}/vars", {})
-    datasets = [group[str(i)] for i in range(len(group))]
-    for dataset in datasets:
-        if dataset.external or dataset.is_virtual or dataset.file != file:
-            raise ValueError(f"{dataset.name} is a link to another file")
-    return [np.asarray(dataset) for dataset in datasets]
+def _references(value: Any) -> Iterator[tuple[str, int, int]]:
+    """Yield the references within `value`: a layer, the number of its call, that of its output."""
+    if isinstance(value, dict):
+        if value.get("class_name") == "__keras_tensor__":
+            value = {"history": value["config"]["keras_history"]}
+        for inner in value.values():
+            yield from _references(inner)
+    elif isinstance(value, list):
+        if [type(inner) for inner in value] == [str, int, int]:
+            yield tuple(value)
+            return
+        for inner in value:
+            yield from _references(inner)
 
 
-def unsupported(layers: list[Layer]) -> str:
-    """Return a description of the first layer or setting that `run` does not support, or ""."""
-    for layer in layers:
-        if layer.kind not in LAYERS:
-            return f"{layer.name} is a layer of the kind {layer.kind}"
-        settings = {"activation": "linear"} | layer.settings
-        if str(settings["activation"]) not in ACTIVATIONS:
-            return f"{layer.name} has the activation {settings['activation']}"
-        for key, only in ONLY.get(layer.kind, {}).items():
-            if settings.get(key, only) != only:
-                return f"{layer.name} has {key} = {settings[key]}"
-    return ""
-
-
-def run(layers: list[Layer], image: np.ndarray) -> list[np.ndarray]:
-    """Run the network; return each layer's activations, float32 (h, w, channels), or (n,) if flat.
-
-    Multiplied and added number by number, in one order: the same bits on every CPU.
-
-    Args:
-        layers: in which nothing is `unsupported`.
-        image: (height, width, channels) uint8.
-
-    Raises:
-        StageError: the shapes of the image and the layers do not match.
-    """
-    activations, x = [], image.astype(np.float32)
-    for layer in layers:
-        try:
-            x = LAYERS[layer.kind](x, layer)
-        except (LookupError, TypeError, ValueError) as error:
-            raise StageError(
-                f"{layer.name} cannot take an input of shape {x.shape}: {error}"
-            ) from None
-        x = ACTIVATIONS[layer.settings.get("activation", "linear")](x)
-        activations.append(x)
-    return activations
-
-
-def _rescale(x: np.ndarray, layer: Layer) -> np.ndarray:
-    return x * np.float32(layer.settings["scale"]) + np.float32(layer.settings["offset"])
-
-
-def _crop(x: np.ndarray, layer: Layer) -> np.ndarray:
-    (top, bottom), (left, right) = layer.settings["cropping"]
-    return x[top : len(x) - bottom, left : x.shape[1] - right]
-
-
-def _convolve(x: np.ndarray, layer: Layer) -> np.ndarray:
-    kernel, *bias = layer.weights
-    if layer.settings["padding"] == "same":
-        around = [((size - 1) // 2, size // 2) for size in kernel.shape[:2]]
-        x = np.pad(x, [*around, (0, 0)])
-    height, width = np.subtract(x.shape[:2], kernel.shape[:2]) + 1
-    total = np.zeros((height, width, kernel.shape[3]), np.float32) + sum(bias)
-    for row, column, channel in np.ndindex(kernel.shape[:3]):
-        seen = x[row : row + height, column : column + width, channel, None]
-        total = total + seen * kernel[row, column, channel]
-    return total
-
-
-def _pool(x: np.ndarray, layer: Layer) -> np.ndarray:
-    down, across = layer.settings["strides"]
-    windows = np.lib.stride_tricks.sliding_window_view(x, layer.settings["pool_size"], (0, 1))
-    highest: np.ndarray = windows[::down, ::across].max(axis=(-2, -1))
-    return highest
-
-
-def _connect(x: np.ndarray, layer: Layer) -> np.ndarray:
-    weights, *bias = layer.weights
-    total: np.ndarray = (x[:, None] * weights).sum(axis=0) + sum(bias)
-    return total
-
-
-def _softmax(x: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(x - x.max())
-    probabilities: np.ndarray = exponentials / exponentials.sum()
-    return probabilities
-
-
-Step = Callable[[np.ndarray, Layer], np.ndarray]
-LAYERS: dict[str, Step] = {
-    "InputLayer": lambda x, layer: x,
-    "Activation": lambda x, layer: x,
-    "Rescaling": _rescale,
-    "Cropping2D": _crop,
-    "Conv2D": _convolve,
-    "MaxPooling2D": _pool,
-    "Flatten": lambda x, layer: x.ravel(),
-    "Dense": _connect,
-    "Dropout": lambda x, layer: x,
-    "Softmax": lambda x, layer: _softmax(x),
-}
-ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "linear": lambda x: x,
-    "relu": lambda x: np.maximum(x, np.float32(0)),
-    "softmax": _softmax,
-}
-# Settings that are supported with this value alone.
-ONLY: dict[str, dict[str, Any]] = {
-    "Cropping2D": {"data_format": "channels_last"},
-    "Conv2D": {
-        "strides": [1, 1],
-        "dilation_rate": [1, 1],
-        "groups": 1,
-        "data_format": "channels_last",
-    },
-    "MaxPooling2D": {"padding": "valid", "data_format": "channels_last"},
-    "Softmax": {"axis": -1},
-}
+def _constants(value: Any) -> Iterator[Any]:
+    """Yield what within the arguments of a call is neither a tensor, nor null, nor false."""
+    if isinstance(value, dict):
+        if value.get("class_name") == "__keras_tensor__":
+            return
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            yield from _constants(inner)
+    elif value is not None and value is not False:
+        yield value

@@ -7,17 +7,21 @@ look like one of MNIST's, as `stages/views/handwriting.py` describes.
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from stages.shared import artifacts, network, pictures
+from stages.shared import artifacts, lowering, network, numerics, pictures, primitives
 from stages.shared.errors import StageError
 from stages.views import handwriting
 
 SHADES = " .:-=+*#%@"
+
+
+# From an image, (28, 28, 1) uint8, to probabilities, (classes,).
+Classifier = Callable[[np.ndarray], np.ndarray]
 
 
 class Prediction(NamedTuple):
@@ -33,8 +37,8 @@ def read(path: Path) -> np.ndarray:
     return np.array(pictures.read(path, str(path)).convert("RGBA"))
 
 
-def load(model: Path, class_names: Path) -> tuple[list[network.Layer], list[str]]:
-    """Return the layers of the network and the names of its classes.
+def load(model: Path, class_names: Path) -> tuple[Classifier, list[str]]:
+    """Return the network and the names of its classes.
 
     Raises:
         StageError: it is not a network that can be run here, on images of 28 x 28 pixels.
@@ -43,20 +47,31 @@ def load(model: Path, class_names: Path) -> tuple[list[network.Layer], list[str]
         if not path.is_file():
             raise StageError(f"there is no {path}; make it with: dvc repro")
     layers, names = network.read(model), artifacts.read_json(class_names)
-    if reason := network.unsupported(layers):
-        raise StageError(f"{model} can only be run by Keras: {reason}")
     blank = np.zeros((handwriting.SIDE, handwriting.SIDE, 1), np.uint8)
     if layers[0].settings.get("batch_shape") != [None, *blank.shape]:
         raise StageError(f"{model} does not take grey images of 28 x 28 pixels")
-    probabilities = network.run(layers, blank)[-1]
+    try:
+        program = lowering.lower(layers)
+    except StageError as error:
+        print(f"predict: Keras runs the network, which takes longer: {error}", file=sys.stderr)
+        return _load_keras(model, len(names)), names
+    probabilities = primitives.run(program, blank)[-1]
     if probabilities.shape != (len(names),) or abs(probabilities.sum() - 1) > 0.001:
         raise StageError(
             f"{model} does not give a probability for each of {len(names)} class names"
         )
-    return layers, names
+    return lambda image: primitives.run(program, image)[-1], names
 
 
-def predict(path: Path, layers: list[network.Layer], names: Sequence[str]) -> Prediction:
+def _load_keras(model: Path, classes: int) -> Classifier:
+    from stages.evaluate import __main__ as evaluate
+
+    shape = (handwriting.SIDE, handwriting.SIDE, 1)
+    loaded = evaluate.load(numerics.keras(), model, shape, classes)
+    return lambda image: evaluate.predict(loaded, image[None])[0]
+
+
+def predict(path: Path, classify: Classifier, names: Sequence[str]) -> Prediction:
     """Return the network's prediction for the picture at `path`.
 
     Raises:
@@ -65,7 +80,7 @@ def predict(path: Path, layers: list[network.Layer], names: Sequence[str]) -> Pr
     image = handwriting.image(read(path))
     if image is None:
         raise StageError(f"{path} is blank: there is no ink that stands out from its paper")
-    probabilities = network.run(layers, image[..., None])[-1].tolist()
+    probabilities = classify(image[..., None]).tolist()
     order = sorted(range(len(names)), key=lambda label: -probabilities[label])
     return Prediction(str(path), {names[label]: probabilities[label] for label in order}, image)
 
@@ -110,12 +125,12 @@ def main() -> None:
     options = parser.parse_args()
     predictions, failed = [], False
     try:
-        layers, names = load(options.model, options.class_names)
+        classify, names = load(options.model, options.class_names)
     except StageError as error:
         sys.exit(f"predict: {error}")
     for path in options.pictures:
         try:
-            predictions.append(predict(path, layers, names))
+            predictions.append(predict(path, classify, names))
         except StageError as error:
             print(f"predict: {error}", file=sys.stderr)
             failed = True

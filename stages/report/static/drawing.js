@@ -4,7 +4,7 @@
 (() => {
   const part = (id) => document.getElementById(id);
   const { names, ...packed } = JSON.parse(part("network").textContent);
-  const layers = load(packed);
+  const program = load(packed);
   const canvas = part("canvas");
   const pen = canvas.getContext("2d", { willReadFrequently: true });
   // The most pixels that a picture may have.
@@ -54,7 +54,7 @@
     const drawn = picture ? picture.data : pen.getImageData(0, 0, canvas.width, canvas.height);
     pixels = picture || strokes.length ? handwriting(drawn) : null;
     show(part("seen"), pixels || new Uint8Array(SIDE * SIDE));
-    const activations = run(layers, pixels || new Uint8Array(SIDE * SIDE), SIDE, SIDE);
+    const activations = run(program, pixels || new Uint8Array(SIDE * SIDE), SIDE, SIDE);
     const probabilities = pixels ? activations[activations.length - 1].x : names.map(() => 0);
     rows.forEach(([bar, number], i) => {
       bar.style.width = `${100 * probabilities[i]}%`;
@@ -155,7 +155,7 @@
     const bar = row.insertCell().appendChild(make("div"));
     return [bar, row.insertCell()];
   });
-  const grids = layers.flatMap(({ kind, name }, i) => {
+  const grids = program.layers.flatMap(({ kind, name }, i) => {
     if (kind !== "Conv2D") return [];
     const target = make("canvas", "", { className: "ink", role: "img" });
     target.ariaLabel = `Activations of the filters of ${name}`;
