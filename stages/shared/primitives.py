@@ -33,7 +33,7 @@ def run(program: Program, image: np.ndarray) -> list[np.ndarray]:
         inputs = [found[i] for i in step.inputs]
         try:
             found.append(OPERATIONS[step.operation](*inputs, *step.arrays, **step.settings))
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
             shapes = " and ".join(str(x.shape) for x in inputs)
             raise StageError(
                 f"the network cannot {step.operation} an input of shape {shapes}: {error}"
