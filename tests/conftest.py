@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -9,7 +10,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from tests.browser import Browser, chromium
-from tests.project import Clone
+from tests.project import REPOSITORY, Clone, read_yaml, run
 
 settings.register_profile("untimed", deadline=None, print_blob=True)
 settings.load_profile("untimed")
@@ -45,3 +46,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Clone:
             assert clone.repro() == ["prepare", "train", "evaluate", "report"]
             clone.commit("first run")
     return clone
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default recipe on the real digits: this repository's if it has run, or three epochs."""
+    if run(["dvc", "status", "--quiet"], REPOSITORY).returncode == 0:
+        return REPOSITORY
+    sections = read_yaml(REPOSITORY / "params.yaml")
+    sections["train"]["epochs"] = 3
+    folder = tmp_path_factory.mktemp("real") / "project"
+    clone = Clone.create(folder, sections)
+    clone.repro()
+    return clone.folder

@@ -15,7 +15,7 @@ from stages.views import handwriting, predict
 from tests import zoo
 from tests.browser import Browser
 from tests.pictures import PICTURES, STROKES
-from tests.project import REPOSITORY, Clone, read_yaml, run
+from tests.project import Clone, run
 from tests.test_browser import SIZES
 from tests.test_network import IMAGES, STACKS, answer, save, save_network
 
@@ -34,19 +34,6 @@ PROBABILITIES = """(() => {
     answers.push([...run(program, pixels.subarray(i, i + 784), 28, 28).at(-1).x]);
   return [answers, (performance.now() - started) / answers.length];
 })()"""
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The default recipe on the real digits: this repository's if it has run, or three epochs."""
-    if run(["dvc", "status", "--quiet"], REPOSITORY).returncode == 0:
-        return REPOSITORY
-    sections = read_yaml(REPOSITORY / "params.yaml")
-    sections["train"]["epochs"] = 3
-    folder = tmp_path_factory.mktemp("real") / "project"
-    clone = Clone.create(folder, sections)
-    clone.repro()
-    return clone.folder
 
 
 def probabilities(browser: Browser, images: np.ndarray) -> tuple[np.ndarray, float]:
@@ -82,8 +69,7 @@ def test_the_page_runs_networks_of_every_kind_as_keras_does(
     model = save_network(tmp_path / "model.keras", name)
     open_drawing(browser, tmp_path, [str(i) for i in range(zoo.CLASSES)])
     found, _ = probabilities(browser, IMAGES)
-    tolerance = 2e-2 if name == "mixed_precision" else 1e-5
-    np.testing.assert_allclose(found, answer(model, IMAGES), atol=tolerance)
+    np.testing.assert_allclose(found, answer(model, IMAGES), atol=1e-5)
 
 
 def test_the_page_answers_as_keras_on_every_test_digit(browser: Browser, real: Path) -> None:

@@ -141,8 +141,7 @@ def test_networks_of_every_kind_answer_what_keras_answers(tmp_path: Path, name: 
     program = lowering.lower(read)
     images, _ = zoo.images(4)
     for image, expected in zip(images, answer(model, images), strict=True):
-        tolerance = 2e-2 if name == "mixed_precision" else 2e-6
-        np.testing.assert_allclose(primitives.run(program, image)[-1], expected, atol=tolerance)
+        np.testing.assert_allclose(primitives.run(program, image)[-1], expected, atol=2e-6)
 
 
 def in_training(model: Any) -> Any:

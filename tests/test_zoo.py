@@ -1,6 +1,8 @@
 """Any network: twenty of every kind are trained as stock Keras trains them, others are refused."""
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,13 @@ from stages.shared.errors import StageError
 from stages.train.params import Params
 from stages.train.splits import Split
 from tests import zoo
-from tests.project import parameters
+from tests.project import parameters, run
 
-keras = numerics.keras()
+# Layers in bfloat16 need more than the portable instructions, so a process of their own.
+BFLOAT16 = "TEST_BFLOAT16" in os.environ
+keras = numerics.keras(instruction_set="native" if BFLOAT16 else "portable")
+if BFLOAT16:
+    keras.config.set_dtype_policy("mixed_bfloat16")
 
 import tensorflow as tf  # noqa: E402
 from keras import layers  # noqa: E402
@@ -27,7 +33,10 @@ from stages.train.forward import fold_in, forward  # noqa: E402
 from stages.train.sharded import ShardedModel  # noqa: E402
 
 LOSS = "sparse_categorical_crossentropy"
-every_network = pytest.mark.parametrize("name", zoo.NETWORKS)
+FLOAT32_NETWORKS = [name for name in zoo.NETWORKS if name != "mixed_precision"]
+every_network = pytest.mark.parametrize(
+    "name", ["mixed_precision"] if BFLOAT16 else FLOAT32_NETWORKS
+)
 
 
 def params(**changes: Any) -> Params:
@@ -173,6 +182,13 @@ def test_no_layer_of_the_zoo_breaks_the_promise(name: str) -> None:
     net = zoo.make(name)
     net(zoo.images()[0])
     assert trace.caveats(disassemble(net, zoo.IMAGE_SHAPE), zoo.IMAGE_SHAPE) == []
+
+
+@pytest.mark.skipif(BFLOAT16, reason="This is that process")
+def test_networks_in_bfloat16() -> None:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__]
+    done = run([*command, "-k", "mixed_precision"], Path(), TEST_BFLOAT16="1")
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_layer_that_breaks_the_promise_is_named() -> None:

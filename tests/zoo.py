@@ -222,14 +222,17 @@ def dilated() -> Any:
 
 
 def mixed_precision() -> Any:
+    """Return a network to be made with the policy `mixed_bfloat16`, and `native` instructions."""
+    import keras
     from keras import layers
 
-    return _stack(
-        layers.Conv2D(4, 3, dtype="mixed_bfloat16", activation="relu", use_bias=False),
-        layers.BatchNormalization(dtype="mixed_bfloat16"),
+    net = _stack(
+        layers.Conv2D(4, 3, activation="relu", use_bias=False),
+        layers.BatchNormalization(),
         layers.Flatten(),
-        layers.Dense(8, dtype="mixed_bfloat16", activation="relu"),
+        layers.Dense(8, activation="relu"),
     )
+    return keras.Model(net.input, layers.Activation("linear", dtype="float32")(net.output))
 
 
 def named_input_and_output() -> Any:

@@ -80,7 +80,10 @@ def main(
     from stages.train.cluster import Cluster
     from stages.train.network import build
 
-    network = build(params, train, scale, params.precision)
+    # The model that is saved computes in float32, whatever trains it.
+    network = saved = build(params, train, scale)
+    if params.precision != "float32":
+        network = build(params, train, scale, params.precision)
     caveats = numerics.caveats(lock) + trace.caveats(network, train.images.shape[1:])
     promised = promise(params, caveats)
     print(f"train: {promised}")
@@ -99,10 +102,9 @@ def main(
     with numerics.memory(), cluster.monitored():
         fitting.fit(params, network, train, validation, cluster, state, folder)
 
-    if params.precision != "float32":
-        trained, network = network, build(params, train, scale)
-        network.set_weights(trained.get_weights())
-    export.write_model(model, network)
+    if network is not saved:
+        saved.set_weights(network.get_weights())
+    export.write_model(model, saved)
     artifacts.write_csv(
         curve,
         ["epoch", *COLUMNS],

@@ -100,7 +100,7 @@ def _defaults(kind: type) -> dict[str, Any]:
     """Return the defaults of a constructor, and of those that it passes the rest to."""
     defaults = {}
     for base in reversed(kind.__mro__):
-        for name, parameter in inspect.signature(base.__init__).parameters.items():
+        for name, parameter in inspect.signature(base.__init__).parameters.items():  # type: ignore[misc]
             defaults[name] = parameter.default
     return defaults
 

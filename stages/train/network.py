@@ -14,6 +14,8 @@ from stages.train.disassembly import disassemble
 from stages.train.params import Params
 from stages.train.splits import Split
 
+OTHER_FLOATS = {"float16", "bfloat16", "float64"}
+
 
 def build(
     params: Params, train: Split, normalisation: Mapping[str, float], precision: str = "float32"
@@ -44,6 +46,7 @@ def build(
     module = import_module(f"stages.train.networks.{params.network}")
     try:
         network = module.build(params, image_shape, classes, scale)
+        _check_types(network)
         network(np.zeros((1, *image_shape), np.uint8))
     except ValueError as error:
         size = "x".join(map(str, image_shape))
@@ -51,8 +54,27 @@ def build(
             f"train.network = {params.network} cannot be built for images of {size} with these "
             f"parameters: {str(error).splitlines()[0]}"
         ) from None
-    network = disassemble(network, image_shape)
+    network = _unwrapped(disassemble(network, image_shape))
     check(network, params.hard_example_fraction, image_shape, classes)
+    return network
+
+
+def _check_types(network: keras.Model) -> None:
+    """Raise StageError if a layer computes in a type of its own, before TensorFlow tries to."""
+    for layer in network._flatten_layers():
+        if layer.compute_dtype in OTHER_FLOATS - {keras.config.dtype_policy().compute_dtype}:
+            raise StageError(
+                f"{layer.name} of the network computes in {layer.compute_dtype}; leave that to"
+                " train.precision, which is for all layers"
+            )
+
+
+def _unwrapped(network: keras.Model) -> keras.Model:
+    """Return the network with its input and its output as tensors, if they have names of theirs."""
+    if isinstance(network, keras.Sequential) or len(network.inputs + network.outputs) > 2:
+        return network
+    if any(map(keras.tree.is_nested, (network.input, network.output))):
+        return keras.Model(network.inputs[0], network.outputs[0], name=network.name)
     return network
 
 
