@@ -89,9 +89,9 @@ def run(
     )
 
 
-def check(words: list[str], folder: Path, **environment: str) -> str:
+def check(words: list[str], folder: Path, timeout: float = 600, **environment: str) -> str:
     """Run a program that must succeed; return its standard output."""
-    done = run(words, folder, **environment)
+    done = run(words, folder, timeout, **environment)
     assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages.train.trace import UNPORTABLE
 from tests.project import (
     REPOSITORY,
     THOROUGH,
     Clone,
+    check,
     command,
     emulating,
     parameters,
@@ -89,3 +91,24 @@ def test_an_emulated_cpu_makes_the_same_arrays_of_pictures(tmp_path: Path) -> No
         folder = tmp_path / "artifacts/prepared"
         written.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert written[0] == written[1]
+
+
+def differing(kind: str, folder: Path) -> set[str]:
+    """Return the names of what TensorFlow computes otherwise on an emulated Haswell than here."""
+    emulating("Haswell", folder)
+    here, there = (
+        check([python, "-m", "tests.portability", kind], REPOSITORY, timeout=3600).splitlines()
+        for python in (sys.executable, str(folder / "bin/python"))
+    )
+    assert len(here) == len(there) > 15
+    return {a.split()[0] for a, b in zip(here, there, strict=True) if a != b}
+
+
+def test_the_operations_that_differ_between_cpus_are_known(tmp_path: Path) -> None:
+    assert differing("operations", tmp_path) <= UNPORTABLE
+
+
+@pytest.mark.skipif(not THOROUGH, reason="ten minutes")
+def test_an_emulated_cpu_trains_networks_of_every_kind_alike(tmp_path: Path) -> None:
+    """But for the one with convolutions in groups, for which training does not promise it."""
+    assert differing("networks", tmp_path) <= {"group_normalisation"}

@@ -178,10 +178,13 @@ def test_the_saved_network_opens_without_its_code(name: str, tmp_path: Path) -> 
 
 
 @every_network
-def test_no_layer_of_the_zoo_breaks_the_promise(name: str) -> None:
+def test_only_a_convolution_in_groups_breaks_the_promise(name: str) -> None:
     net = zoo.make(name)
     net(zoo.images()[0])
-    assert trace.caveats(disassemble(net, zoo.IMAGE_SHAPE), zoo.IMAGE_SHAPE) == []
+    grouped = [layer for layer in net.layers if getattr(layer, "groups", 1) == 2]
+    assert trace.caveats(disassemble(net, zoo.IMAGE_SHAPE), zoo.IMAGE_SHAPE) == [
+        f"{layer.name} of the network uses XLA, whose bits depend on the CPU" for layer in grouped
+    ]
 
 
 @pytest.mark.skipif(BFLOAT16, reason="This is that process")

@@ -1,6 +1,7 @@
 """The settings under which TensorFlow computes the same bits on every machine."""
 
 import gc
+import math
 import os
 import platform
 import re
@@ -77,7 +78,7 @@ def keras(
     # Graph rewriting differs between a lone machine and a cluster, and gains nothing here.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     tf.config.experimental.enable_op_determinism()
-    tf.math.rsqrt, tf.nn.batch_normalization = _rsqrt, _batch_normalization
+    tf.math.rsqrt, tf.nn.batch_normalization, tf.nn.gelu = _rsqrt, _batch_normalization, _gelu
     # The user's ~/.keras/keras.json may say otherwise.
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)
@@ -108,6 +109,16 @@ def _batch_normalization(
     factor = factor if scale is None else factor * scale
     shift = -mean * factor if offset is None else offset - mean * factor
     return x * tf.cast(factor, x.dtype) + tf.cast(shift, x.dtype)
+
+
+def _gelu(features: Any, approximate: bool = False, name: str | None = None) -> Any:
+    """Return the same as `tf.nn.gelu`, whose complementary error function is not portable."""
+    import tensorflow as tf
+
+    x = tf.convert_to_tensor(features)
+    if approximate:
+        return x * (tf.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)) + 1) / 2
+    return x * (tf.math.erf(x * math.sqrt(0.5)) + 1) / 2
 
 
 @contextmanager

@@ -7,8 +7,11 @@ import tensorflow as tf
 
 from stages.train.forward import forward
 
-# Operations that begin with an approximation of the processor's own.
-UNPORTABLE = {"Inv", "InvGrad", "Reciprocal", "ReciprocalGrad", "Rsqrt", "RsqrtGrad"}
+# Operations whose bits depend on the CPU; most begin with an approximation of its own.
+UNPORTABLE = {
+    *("Atan", "Atan2", "BesselI0e", "BesselI1e", "Erfc", "Erfinv", "Inv", "LRN", "LRNGrad"),
+    *("Ndtri", "Reciprocal", "Rsqrt", "XLA"),
+}
 
 
 def caveats(network: keras.Model, image_shape: tuple[int, ...]) -> list[str]:
@@ -19,14 +22,20 @@ def caveats(network: keras.Model, image_shape: tuple[int, ...]) -> list[str]:
         image_shape: height, width and channels.
     """
     layers = {layer.name for layer in network._flatten_layers()}
-    found = {}
+    users: dict[str, set[str]] = {}
     for node in _operations(network, image_shape):
-        if node.op in UNPORTABLE:
+        # XLA compiles for the CPU at hand; Keras has it do so with convolutions in groups.
+        operation = "XLA" if node.attr["_XlaMustCompile"].b else node.op
+        if operation in UNPORTABLE:
             # TensorFlow numbers the uses of a name.
             scopes = [re.sub(r"_\d+$", "", scope) for scope in node.name.split("/")]
-            layer = next((scope for scope in scopes[::-1] if scope in layers), "a layer")
-            found[layer] = f"{layer} of the network uses {node.op}, whose bits depend on the CPU"
-    return [*found.values()]
+            inside = [scope for scope in scopes if scope in layers]
+            users.setdefault(operation, set()).update(inside[-1:])
+    return [
+        f"{layer} of the network uses {operation}, whose bits depend on the CPU"
+        for operation, names in users.items()
+        for layer in sorted(names) or ["a layer"]
+    ]
 
 
 def _operations(network: keras.Model, image_shape: tuple[int, ...]) -> list[tf.compat.v1.NodeDef]:

@@ -1,0 +1,110 @@
+"""Print digests of what TensorFlow computes here, to compare CPUs, one line a name.
+
+`python -m tests.portability operations` runs single operations, `python -m tests.portability
+networks` three training steps of each network of the zoo, both with the settings of the stages.
+"""
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from stages.shared import numerics
+
+keras = numerics.keras()
+
+import tensorflow as tf  # noqa: E402
+
+from stages.train.cluster import Cluster  # noqa: E402
+from stages.train.disassembly import disassemble  # noqa: E402
+from stages.train.sharded import ShardedModel  # noqa: E402
+from tests import zoo  # noqa: E402
+from tests.test_zoo import params  # noqa: E402
+
+rng = np.random.default_rng(1)
+POSITIVE = tf.constant(rng.gamma(1, size=4096) + 0.01, tf.float32)
+FRACTIONS = tf.constant(rng.uniform(0.01, 0.99, 4096), tf.float32)
+MATRIX = tf.reshape(POSITIVE, (64, 64))
+IMAGES = tf.constant(rng.random((4, 12, 12, 8)), tf.float32)
+
+# Arguments of operations by their names.
+ARGUMENTS: dict[str, Any] = {
+    **dict.fromkeys(("x", "a", "q"), POSITIVE),
+    **dict.fromkeys(("y", "dy", "gradients"), FRACTIONS),
+    **dict.fromkeys(("features", "outputs"), POSITIVE - 1),
+    **dict.fromkeys(("input", "logits"), MATRIX),
+    "axis": 1,
+}
+BY_NAME = [
+    *("Abs", "Add", "Asinh", "Atan", "Atan2", "BesselI0e", "BesselI1e", "Ceil", "Cos", "Cosh"),
+    *("Digamma", "Div", "DivNoNan", "Erf", "Erfc", "Exp", "Expm1", "Floor", "FloorMod", "Lgamma"),
+    *("Log", "Log1p", "Maximum", "Minimum", "Mul", "Neg", "Pow", "Reciprocal", "Rint", "Round"),
+    *("Rsqrt", "Sigmoid", "Sign", "Sin", "Sinh", "Sqrt", "Square", "SquaredDifference", "Sub"),
+    *("Tan", "Tanh", "Xdivy", "Xlog1py", "Xlogy", "ReciprocalGrad", "RsqrtGrad", "SigmoidGrad"),
+    *("SqrtGrad", "TanhGrad", "Elu", "EluGrad", "LeakyRelu", "Relu", "Relu6", "Selu", "SeluGrad"),
+    *("Softplus", "SoftplusGrad", "Softsign", "SoftsignGrad", "EuclideanNorm", "LogSoftmax", "Max"),
+    *("Mean", "Min", "Prod", "Softmax", "Sum"),
+]
+OTHERS: dict[str, Callable[[], Any]] = {
+    "Acos": lambda: tf.acos(FRACTIONS),
+    "Acosh": lambda: tf.acosh(POSITIVE + 1),
+    "Asin": lambda: tf.asin(FRACTIONS),
+    "Atanh": lambda: tf.atanh(FRACTIONS),
+    "AvgPool": lambda: tf.nn.avg_pool2d(IMAGES, 3, 1, "SAME"),
+    "Cholesky": lambda: tf.linalg.cholesky(MATRIX @ tf.transpose(MATRIX) + 64 * tf.eye(64)),
+    "Cumprod": lambda: tf.math.cumprod(FRACTIONS + 0.5),
+    "Cumsum": lambda: tf.cumsum(POSITIVE),
+    "Conv2D": lambda: tf.nn.conv2d(IMAGES, tf.reshape(POSITIVE[:576], (3, 3, 8, 8)), 1, "SAME"),
+    "Erfinv": lambda: tf.math.erfinv(FRACTIONS),
+    "FFT2D": lambda: tf.signal.fft2d(tf.cast(IMAGES[..., 0], tf.complex64)),
+    "LRN": lambda: tf.nn.local_response_normalization(IMAGES, depth_radius=1),
+    "MatMul": lambda: MATRIX @ tf.transpose(MATRIX),
+    "MatrixInverse": lambda: tf.linalg.inv(MATRIX),
+    "Ndtri": lambda: tf.math.ndtri(FRACTIONS),
+    "ResizeBicubic": lambda: tf.image.resize(IMAGES, (17, 19), "bicubic"),
+    "ResizeBilinear": lambda: tf.image.resize(IMAGES, (17, 19)),
+    "StatelessRandomNormalV2": lambda: tf.random.stateless_normal((4096,), [1, 2]),
+    "StatelessTruncatedNormal": lambda: tf.random.stateless_truncated_normal((4096,), [1, 2]),
+    "Svd": lambda: tf.linalg.svd(MATRIX),
+}
+
+
+def operation(name: str) -> Any:
+    """Return the outputs of an operation."""
+    if name in OTHERS:
+        return OTHERS[name]()
+    function = getattr(tf.raw_ops, name)
+    wanted = inspect.signature(function).parameters
+    return function(**{key: value for key, value in ARGUMENTS.items() if key in wanted})
+
+
+def network(name: str) -> Any:
+    """Return the weights of a network after three steps, and then its outputs."""
+    net = zoo.make(name)
+    images, labels = zoo.images()
+    net(images[:1])
+    net = disassemble(net, zoo.IMAGE_SHAPE)
+    model = ShardedModel(net, params(shards=2), Cluster())
+    optimizer = keras.optimizers.Adam(0.01)
+    model.compile(optimizer)
+    optimizer.build(net.trainable_variables)
+    step = tf.function(model.train_step, autograph=False)
+    for _ in range(3):
+        step((images, labels))
+    return [*net.get_weights(), net(images)]
+
+
+if __name__ == "__main__":
+    [kind] = sys.argv[1:]
+    compute = operation if kind == "operations" else network
+    names = [*BY_NAME, *OTHERS] if kind == "operations" else [*zoo.NETWORKS]
+    for name in names:
+        if name == "mixed_precision":  # needs other instructions
+            continue
+        digest = hashlib.md5(usedforsecurity=False)
+        for output in keras.tree.flatten(compute(name)):
+            digest.update(np.asarray(output).tobytes())
+        print(name, digest.hexdigest(), flush=True)
