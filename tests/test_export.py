@@ -50,7 +50,8 @@ def test_a_layer_that_onnx_lacks_leaves_the_earlier_file(tmp_path: Path) -> None
     model = keras.Sequential(
         [
             layers.Input((8, 8, 1)),
-            layers.Activation("gelu"),
+            layers.Conv2D(4, 3),
+            layers.Conv2D(4, 3, groups=2),
             layers.Flatten(),
             layers.Dense(2, activation="softmax"),
         ]

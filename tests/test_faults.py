@@ -402,7 +402,7 @@ def test_a_file_cut_short_is_refused_and_the_earlier_results_are_still_there(
     file.write_bytes(before)
     assert done.returncode
     assert f"prepare: {name} announces" in done.stderr
-    assert "dvc checkout && git checkout metrics" in done.stderr
+    assert "git checkout metrics && dvc checkout" in done.stderr
     assert project.run("dvc", "checkout").returncode == 0
     project.assert_nothing_wrong()
 

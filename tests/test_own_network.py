@@ -73,6 +73,15 @@ def test_networks_of_every_kind_go_through_the_pipeline(
     assert answer["probabilities"].keys() == {str(i) for i in range(10)}
 
 
+def refusal(clone: Clone) -> str:
+    """Return the one line with which train refuses a network."""
+    done = run(["dvc", "repro"], clone.folder, **clone.environment)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("train: ")]
+    return line
+
+
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
@@ -92,13 +101,37 @@ def test_what_could_not_be_trained_right_is_refused_in_a_line(
     finished: Clone, tmp_path: Path, layer: str, reason: str
 ) -> None:
     clone = with_network(finished.copy(tmp_path / "project"), OF_ONE_LAYER.format(layer))
-    done = run(["dvc", "repro"], clone.folder, **clone.environment)
-    assert done.returncode != 0
-    lines = [line for line in done.stderr.splitlines() if line.startswith("train: ")]
-    assert len(lines) == 1, done.stderr + done.stdout
-    line = lines[0]
-    assert reason in line
-    assert "Traceback" not in done.stderr
+    assert reason in refusal(clone)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("def build(:", "SyntaxError: invalid syntax (own.py, line 1)"),
+        (
+            "import no_package",
+            "ModuleNotFoundError: No module named 'no_package' (stages/train",
+        ),
+        (
+            "built = 1",
+            "module 'stages.train.networks.own' has no attribute 'build'",
+        ),
+        ("def build(params):\n    pass", "TypeError: build() takes 1 positional argument but 4"),
+        ("def build(*_):\n    pass", "TypeError: build() returns NoneType, not a keras.Model"),
+        (
+            "def build(params, *_):\n    params.droput",
+            "'Params' object has no attribute 'droput' (stages/train/networks/own.py, line 2)",
+        ),
+        (
+            OF_ONE_LAYER.format("layers.Lambda(lambda x: x.mean(1))"),
+            "object has no attribute 'mean' (stages/train/networks/own.py, line 7)",
+        ),
+    ],
+)
+def test_a_mistake_in_its_file_is_named_with_its_line(
+    finished: Clone, tmp_path: Path, text: str, reason: str
+) -> None:
+    assert reason in refusal(with_network(finished.copy(tmp_path / "project"), text))
 
 
 def test_a_layer_that_breaks_the_promise_is_named_when_it_is_trained(
@@ -116,3 +149,14 @@ def build(params, image_shape, classes, normalisation):
 """
     printed = with_network(clone, text).dvc("repro", "train")
     assert "bits: a layer of the network uses Reciprocal" in printed, printed
+
+
+def test_statistics_of_too_few_steps_are_warned_of(finished: Clone, tmp_path: Path) -> None:
+    clone = finished.copy(tmp_path / "project")
+    text = OF_ONE_LAYER.format("layers.BatchNormalization(name='batch')")
+    with_network(clone, text, hard_example_fraction=1.0)
+    done = run(["dvc", "repro"], clone.folder, **clone.environment)
+    assert done.returncode == 0
+    warning = "batch of the network averages its statistics over more steps than the 20 there were"
+    assert f"train: warning: {warning}" in done.stderr
+    assert warning in (clone.folder / "artifacts/report/report.html").read_text()

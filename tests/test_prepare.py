@@ -356,7 +356,7 @@ def test_missing_arguments_get_a_usage_line_and_exit_2() -> None:
 
 def test_under_dvc_an_error_says_how_the_earlier_results_come_back(tmp_path: Path) -> None:
     done = run(tmp_path, parameters(seed=-1), DVC_STAGE="prepare")
-    assert_refused(done, tmp_path, "dvc checkout && git checkout metrics")
+    assert_refused(done, tmp_path, "git checkout metrics && dvc checkout")
 
 
 # --- IDX ------------------------------------------------------------------------------------

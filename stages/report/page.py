@@ -16,11 +16,12 @@ from stages.shared.network import Layer
 from stages.shared.tables import Table
 
 Row = tuple[Any, ...]
-# The settings of a layer that the page shows.
+# The settings of a layer that the page shows, the last ones if they are not what is usual.
 SETTINGS = (
     *("filters", "depth_multiplier", "kernel_size", "padding", "pool_size", "cropping", "units"),
     *("rate", "activation", "scale", "offset", "momentum"),
 )
+USUAL = {"strides": [1, 1], "dilation_rate": [1, 1], "groups": 1, "use_bias": True}
 FOLDER = Path(__file__).parent
 SCRIPTS = ("forward.js", "handwriting.js", "drawing.js")
 
@@ -70,12 +71,16 @@ def parameters(sections: Mapping[str, Any]) -> dict[str, list[Row]]:
 def layers(network: Sequence[Layer]) -> list[Row]:
     """Return name, kind, number of parameters and settings of each layer; last, the total."""
     rows: list[Row] = []
-    for layer in network:
+    for index, layer in enumerate(network):
         if layer.repeated:
             continue
-        settings = (
-            f"{key} {plain(layer.settings[key])}" for key in SETTINGS if key in layer.settings
-        )
+        found = layer.settings
+        usual = USUAL | {"strides": found.get("pool_size", USUAL["strides"])}
+        shown = [key for key in SETTINGS if key in found]
+        shown += [key for key in usual if found.get(key, usual[key]) != usual[key]]
+        settings = [f"{key} {plain(found[key])}" for key in shown]
+        if layer.inputs and layer.inputs != (index - 1,):
+            settings.append(f"takes {', '.join(network[i].name for i in layer.inputs)}")
         rows.append((layer.name, layer.kind, layer.parameters, "; ".join(settings)))
     return [*rows, ("all", "", sum(layer.parameters for layer in network), "")]
 

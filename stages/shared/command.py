@@ -81,4 +81,4 @@ def _restore_hint() -> str:
     """Return how to restore the earlier results, which DVC removed before the stage ran."""
     if "DVC_STAGE" not in os.environ:
         return ""
-    return " (restore the earlier results with: dvc checkout && git checkout metrics)"
+    return " (restore the earlier results with: git checkout metrics && dvc checkout)"

@@ -77,13 +77,13 @@ def main(
 
     numerics.keras(params.device, params.instruction_set, params.precision)
     from stages.train import export, fitting, trace
+    from stages.train import network as networks
     from stages.train.cluster import Cluster
-    from stages.train.network import build
 
     # The model that is saved computes in float32, whatever trains it.
-    network = saved = build(params, train, scale)
+    network = saved = networks.build(params, train, scale)
     if params.precision != "float32":
-        network = build(params, train, scale, params.precision)
+        network = networks.build(params, train, scale, params.precision)
     caveats = numerics.caveats(lock) + trace.caveats(network, train.images.shape[1:])
     promised = promise(params, caveats)
     print(f"train: {promised}")
@@ -100,7 +100,7 @@ def main(
     cluster = Cluster.join(params.shards, fingerprints, epochs, finished)
     state = checkpoint.read(folder, cluster.start_epoch)
     with numerics.memory(), cluster.monitored():
-        fitting.fit(params, network, train, validation, cluster, state, folder)
+        steps = fitting.fit(params, network, train, validation, cluster, state, folder)
 
     if network is not saved:
         saved.set_weights(network.get_weights())
@@ -112,6 +112,7 @@ def main(
     )
     results = summarise(state.curve, params.export, network.count_params())
     warnings = chance.warnings(results["validation_accuracy"], validation.labels)
+    warnings += networks.warnings(network, steps)
     for warning in warnings:
         print(f"train: warning: {warning}", file=sys.stderr)
     artifacts.write_json(

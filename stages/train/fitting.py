@@ -26,7 +26,7 @@ def fit(
     cluster: Cluster,
     state: TrainState,
     checkpoints: Path,
-) -> None:
+) -> int:
     """Train for the epochs still missing from `state`, updating it after each.
 
     Args:
@@ -34,6 +34,9 @@ def fit(
         cluster: the workers that share each step.
         state: that of the checkpoint to resume from, or an empty one.
         checkpoints: folder for the checkpoints of this very run.
+
+    Returns:
+        The number of steps of all epochs.
 
     Raises:
         StageError: fewer images than shards, or the loss is not a number any more.
@@ -86,6 +89,7 @@ def fit(
         images = steps * batch_size * (len(state.curve) - finished)
         _print_cost(images, time.perf_counter() - start)
     network.set_weights(state.exported)
+    return steps * len(state.curve)
 
 
 def build_optimizer(params: Params, batch_size: int, steps: int) -> keras.optimizers.Adam:

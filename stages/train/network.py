@@ -1,6 +1,8 @@
 """Build the chosen network, and refuse one that could not be trained right or saved whole."""
 
+import math
 import re
+import traceback
 from collections.abc import Mapping
 from importlib import import_module
 from unittest.mock import patch
@@ -43,20 +45,43 @@ def build(
     mean, deviation = normalisation["mean"], normalisation["standard_deviation"]
     scale = layers.Rescaling(1 / deviation, -mean / deviation, name="normalisation")
     image_shape, classes = train.images.shape[1:], int(train.labels.max()) + 1
-    module = import_module(f"stages.train.networks.{params.network}")
     try:
+        module = import_module(f"stages.train.networks.{params.network}")
         network = module.build(params, image_shape, classes, scale)
+        if not isinstance(network, keras.Model):
+            raise TypeError(f"build() returns {type(network).__name__}, not a keras.Model")
         _check_types(network)
         network(np.zeros((1, *image_shape), np.uint8))
-    except ValueError as error:
+    except (MemoryError, StageError):
+        raise
+    except Exception as error:  # of any type: anyone may have written that file
+        file = f"stages/train/networks/{params.network}.py"
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename.endswith(file)]
         size = "x".join(map(str, image_shape))
         raise StageError(
-            f"train.network = {params.network} cannot be built for images of {size} with these "
-            f"parameters: {str(error).splitlines()[0]}"
+            f"train.network = {params.network} cannot be built for images of {size}:"
+            f" {type(error).__name__}: {_reason(error)}"
+            + (f" ({file}, line {lines[-1]})" if lines else "")
         ) from None
     network = _unwrapped(disassemble(network, image_shape))
     check(network, params.hard_example_fraction, image_shape, classes)
     return network
+
+
+def warnings(network: keras.Model, steps: int) -> list[str]:
+    """Return a warning if the moving averages of a layer have seen too few steps of training."""
+    for layer in network._flatten_layers():
+        if isinstance(layer, layers.BatchNormalization) and layer.trainable:
+            # Until the initial values count for less than a hundredth.
+            needed = math.ceil(math.log(0.01) / math.log(layer.momentum)) if layer.momentum else 1
+            if steps < needed:
+                return [
+                    f"{layer.name} of the network averages its statistics over more steps than the"
+                    f" {steps} there were: its momentum of {layer.momentum} needs {needed}; lower"
+                    " it in the network's file, or train more epochs"
+                ]
+    return []
 
 
 def _check_types(network: keras.Model) -> None:
@@ -110,8 +135,14 @@ def _check_opens(layer: layers.Layer) -> None:
         with patch.dict(keras.saving.get_custom_objects(), clear=True):
             keras.saving.deserialize_keras_object(config, safe_mode=True)
     except (TypeError, ValueError) as error:
-        inner = str(error).split("Exception encountered: ")[-1].strip()
-        reason = re.split(r"(?<=\.)\s", inner)[0]
         raise StageError(
-            f"{layer.name} of the network could not be opened without its code: {reason}"
+            f"{layer.name} of the network could not be opened without its code: {_reason(error)}"
         ) from None
+
+
+def _reason(error: Exception) -> str:
+    """Return the first sentence of an error, without what Keras puts around it."""
+    text = re.sub(r"\x1b\[\d*m", "", str(error))
+    text = re.sub(r".*Exception encountered( when calling \S+|:)", "", text, flags=re.DOTALL)
+    text = text.split("Arguments received by")[0]
+    return re.split(r"(?<=[.!])\s", " ".join(text.split()))[0]
