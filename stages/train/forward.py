@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
+from tensorflow.python.eager import record as tape
 
 
 class Output(NamedTuple):
@@ -124,10 +125,15 @@ def _graph(network: keras.Model) -> Any:
     return network._functional if isinstance(network, keras.Sequential) else network
 
 
-@tf.custom_gradient
-def _replace(output: tf.Tensor, value: tf.Tensor) -> Any:
-    """Return `value`, with the gradient of `output`."""
-    return tf.identity(value), lambda gradient: (gradient, None)
+def _replace(output: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+    """Return `value`, with the gradient of `output`.
+
+    `tf.custom_gradient` would have `output` computed.
+    """
+    with tape.stop_recording():
+        value = tf.identity(value)
+    tape.record_operation("Replace", [value], [output], lambda gradient: [gradient])
+    return value
 
 
 def _sum(losses: list[tf.Tensor]) -> tf.Tensor:
