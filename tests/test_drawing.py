@@ -2,7 +2,6 @@
 
 import base64
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -248,8 +247,7 @@ def test_all_can_be_done_by_keyboard_and_is_named(browser: Browser, project: Clo
 
 def test_hostile_names_are_texts(browser: Browser, tmp_path: Path) -> None:
     names = ["</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "A&B", "<!--"]
-    layers: list[tuple[str, dict[str, Any]]] = [("Flatten", {}), ("Dense", {"units": 4})]
-    save(tmp_path / "model.keras", *layers, ("Softmax", {}))
+    save(tmp_path / "model.keras", classes=4)
     part = drawing.part(network.read(tmp_path / "model.keras"), names)
     text = render("drawing.html", drawing=part)
     (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8>{text}")

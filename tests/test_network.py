@@ -31,11 +31,11 @@ def give_weights(model: Any) -> None:
         variable.assign(np.abs(values) if "variance" in variable.path else values)
 
 
-def save(path: Path, *made: Any) -> Any:
+def save(path: Path, *made: Any, classes: int = 10) -> Any:
     """Save and return a Keras model of these layers, with random weights."""
     keras.utils.set_random_seed(1)
     scale = layers.Rescaling(1 / 78, offset=-0.4)
-    end = [layers.Flatten(), layers.Dense(10, name="logits"), layers.Softmax()]
+    end = [layers.Flatten(), layers.Dense(classes, name="logits"), layers.Softmax()]
     model = keras.Sequential([layers.Input(SIZE), scale, *made, *end])
     give_weights(model)
     export.write_model(path, model)

@@ -22,6 +22,7 @@ import tensorflow as tf  # noqa: E402
 
 from stages.train import batches, fitting  # noqa: E402
 from stages.train.cluster import Cluster  # noqa: E402
+from stages.train.network import build  # noqa: E402
 from stages.train.rendezvous import ClusterSpec  # noqa: E402
 
 TINY = {"filters": [[2]], "kernel_sizes": [3], "dense_units": [4], "epochs": 2}
@@ -60,7 +61,8 @@ def train(
     cluster = Twins(workers - 1) if workers > 1 else Cluster()
     state = TrainState()
     with mock.patch.object(batches, "STEPS_PER_EXECUTION", steps_per_execution):
-        network = fitting.fit(params, *splits, numbers, cluster, state, folder)
+        network = build(params, splits[0], numbers)
+        fitting.fit(params, network, *splits, cluster, state, folder)
     assert np.isfinite(state.curve).all()
     assert network.output_shape == (None, classes)
     if workers == 1:

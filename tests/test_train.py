@@ -466,8 +466,9 @@ def test_the_stage_writes_the_same_bytes_whatever_runs_beside_it(
 
 
 def assert_quiet(done: subprocess.CompletedProcess[str], epochs: int) -> None:
-    """Not a terminal: one line an epoch, and no noise."""
-    assert (done.returncode, done.stderr) == (0, "")
+    """Not a terminal: one line an epoch, and no noise, but for a warning of the small size."""
+    noise = [line for line in done.stderr.splitlines() if "averages its statistics" not in line]
+    assert (done.returncode, noise) == (0, [])
     lines = done.stdout.splitlines()
     numbers = [line.split()[1] for line in lines if line.startswith("epoch ")]
     assert numbers == [f"{i}/{epochs}" for i in range(1, epochs + 1)]

@@ -76,12 +76,18 @@ def predict(model: "keras.Model", images: np.ndarray) -> np.ndarray:
     Raises:
         StageError: the model fails, or what it returns are not probabilities.
     """
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        # One image alone, TensorFlow would convolve otherwise on each CPU.
+        whole = batch if len(batch) > 1 else np.repeat(batch, 2, axis=0)
+        return np.asarray(model.predict_on_batch(whole))[: len(batch)]
+
     first, *rest = [images[i : i + BATCH_SIZE] for i in range(0, len(images), BATCH_SIZE)]
     # The first batch compiles. An operation has one thread: each core works on a batch of its own.
     problem = "the model opens, but does not work"
     with wrap_errors(problem, LONGEST), numerics.memory(), ThreadPoolExecutor() as pool:
-        outputs = [model.predict_on_batch(first)]
-        outputs += pool.map(model.predict_on_batch, rest)
+        outputs = [run(first)]
+        outputs += pool.map(run, rest)
     probabilities = np.concatenate(outputs).astype(np.float32)
     # Also false for NaN.
     if not (np.abs(probabilities.sum(axis=1) - 1) < 0.001).all() or probabilities.min() < 0:

@@ -87,6 +87,11 @@ def svg(name: str, figure: Figure) -> Markup:
     for prefix, namespace in (("", SVG), ("xlink", XLINK)):
         ElementTree.register_namespace(prefix, namespace)
     drawing = ElementTree.tostring(root, encoding="unicode")
+    # matplotlib names shapes by all digits of their places, of which the last depend on the CPU.
+    shapes: dict[str, str] = {}
+    drawing = re.sub(
+        r"\b[mp][0-9a-f]{10}\b", lambda m: shapes.setdefault(m[0], f"shape-{len(shapes)}"), drawing
+    )
     return Markup(re.sub(r'( id="|href="#|url\(#)', rf"\1{name}-", drawing))  # noqa: S704
 
 

@@ -80,13 +80,6 @@ def main(
     from stages.train import network as networks
     from stages.train.cluster import Cluster
 
-    # The model that is saved computes in float32, whatever trains it.
-    network = saved = networks.build(params, train, scale)
-    if params.precision != "float32":
-        network = networks.build(params, train, scale, params.precision)
-    caveats = numerics.caveats(lock) + trace.caveats(network, train.images.shape[1:])
-    promised = promise(params, caveats)
-    print(f"train: {promised}")
     fingerprints = {
         "parameters": checkpoint.fingerprint(params.model_dump()),
         "library versions": checkpoint.fingerprint(numerics.versions()),
@@ -100,6 +93,13 @@ def main(
     cluster = Cluster.join(params.shards, fingerprints, epochs, finished)
     state = checkpoint.read(folder, cluster.start_epoch)
     with numerics.memory(), cluster.monitored():
+        # The model that is saved computes in float32, whatever trains it.
+        network = saved = networks.build(params, train, scale)
+        if params.precision != "float32":
+            network = networks.build(params, train, scale, params.precision)
+        caveats = numerics.caveats(lock) + trace.caveats(network, train.images.shape[1:])
+        promised = promise(params, caveats)
+        print(f"train: {promised}")
         steps = fitting.fit(params, network, train, validation, cluster, state, folder)
 
     if network is not saved:

@@ -12,7 +12,7 @@ class Output(NamedTuple):
     """What a forward pass returns.
 
     Attributes:
-        probabilities: (n, classes).
+        probabilities: (n, classes); of one image alone, twice.
         state: the new values of the `non_trainable_weights`, such as moving averages.
         penalty: the sum of the losses of the layers, such as those of regularisers.
     """
@@ -40,13 +40,18 @@ def forward(network: keras.Model, images: tf.Tensor, seed: tf.Tensor | None = No
     outputs, values, losses = network.stateless_call(
         network.trainable_variables,
         values,
-        images,
+        two_or_more(images),
         training=seed is not None,
         return_losses=True,
     )
     state = [x for v, x in zip(variables, values, strict=True) if id(v) in weights]
     [probabilities] = keras.tree.flatten(outputs)
     return Output(probabilities, state, _sum(losses))
+
+
+def two_or_more(values: tf.Tensor) -> tf.Tensor:
+    """Return the values, one alone twice: TensorFlow convolves one image otherwise on each CPU."""
+    return tf.concat([values, values[: tf.maximum(2 - tf.shape(values)[0], 0)]], axis=0)
 
 
 def fold_in(seed: tf.Tensor, number: int) -> tf.Tensor:
@@ -68,7 +73,7 @@ def record(network: keras.Model, images: tf.Tensor) -> tuple[Output, list[tf.Ten
         activations.append(output)
         return output
 
-    return _run(network, images, recorded), activations
+    return _run(network, two_or_more(images), recorded), activations
 
 
 def replay(
@@ -93,15 +98,16 @@ def replay(
         return forward(network, tf.gather(images, rows), seed)
     known = iter(activations)
     *_, last = _graph(network).operations
+    padded = two_or_more(rows)
 
     def replaced(operation: keras.Operation, output: tf.Tensor) -> tf.Tensor:
         value = next(known)
         # The loss takes the logits from the softmax itself.
         if operation is last or not getattr(operation, "weights", []):
             return output
-        return _replace(output, tf.gather(value, rows))
+        return _replace(output, tf.gather(value, padded))
 
-    return _run(network, tf.gather(images, rows), replaced)
+    return _run(network, tf.gather(images, padded), replaced)
 
 
 def _run(

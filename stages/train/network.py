@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers
 
 from stages.shared.errors import StageError
@@ -52,7 +53,7 @@ def build(
             raise TypeError(f"build() returns {type(network).__name__}, not a keras.Model")
         _check_types(network)
         network(np.zeros((1, *image_shape), np.uint8))
-    except (MemoryError, StageError):
+    except (StageError, tf.errors.ResourceExhaustedError):
         raise
     except Exception as error:  # of any type: anyone may have written that file
         file = f"stages/train/networks/{params.network}.py"

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from stages.train.augmentation import distort
 from stages.train.cluster import Cluster
-from stages.train.forward import forward, record, replay
+from stages.train.forward import forward, record, replay, two_or_more
 from stages.train.params import Params
 
 
@@ -136,10 +136,11 @@ def _split(*batch: tf.Tensor, parts: int) -> list[list[tf.Tensor]]:
 
 def _scores(probabilities: tf.Tensor, labels: tf.Tensor) -> list[tf.Tensor]:
     """Return the cross-entropy of each image, and 1 if it is classified correctly, otherwise 0."""
+    size, labels = tf.size(labels), two_or_more(labels)
     losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
     predicted = tf.argmax(probabilities, axis=1, output_type=tf.int32)
     correct = tf.equal(predicted, tf.cast(labels, tf.int32))
-    return [losses, tf.cast(correct, tf.float32)]
+    return [losses[:size], tf.cast(correct, tf.float32)[:size]]
 
 
 def _total_loss(scores: Sequence[tf.Tensor], penalty: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
