@@ -1,6 +1,7 @@
 """The view that compares two runs: exact numbers, plain sentences, and what to do without a run."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +131,48 @@ def failure(folder: Path, *words: str) -> str:
     assert (done.returncode, done.stdout) == (1, "")
     assert len(done.stderr.splitlines()) == 1, done.stderr
     return done.stderr
+
+
+def test_results_that_are_not_those_of_the_lock_are_refused_with_a_way_out(
+    finished: Clone, tmp_path: Path
+) -> None:
+    """After an edit, a switch of branches, a damaged file; the way out, followed, works."""
+    project = finished.copy(tmp_path / "project")
+    predict = [sys.executable, "-m", "stages.views.predict", "no.png"]
+
+    def assert_refused(words: str) -> None:
+        assert words in failure(project.folder)
+        assert words in run(predict, project.folder).stderr
+
+    project.git("switch", "-q", "-c", "worse")
+    project.set("train", "learning_rate", 1e-9)
+    assert_refused("params.yaml: train changed since the results here were made; bring them up to")
+    project.repro()
+    project.commit("worse")
+    project.git("switch", "-q", "-")
+    assert_refused("is not what dvc.lock records; restore it with: git checkout metrics && dvc che")
+    project.git("checkout", "metrics")
+    project.dvc("checkout")
+    answer = check([*COMMAND, "worse"], project.folder)
+    assert "workspace is better" in answer, answer
+    shutil.rmtree(project.folder / ".dvc/cache")
+    assert "worse are not available" in failure(project.folder, "worse")
+    made = check([*COMMAND, "worse", "workspace", "--run"], project.folder)
+    assert made == answer
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_a_project_in_a_folder_of_a_repository_can_be_compared(
+    finished: Clone, tmp_path: Path
+) -> None:
+    project = finished.copy(tmp_path / "repository/project")
+    shutil.rmtree(project.folder / ".git")
+    check(["git", "init", "-q"], tmp_path / "repository")
+    check(["dvc", "config", "core.no_scm", "false"], project.folder)
+    project.commit("first")
+    assert "0 fixed, 0 broken" in check(COMMAND, project.folder)
+    shutil.rmtree(project.folder / ".dvc/cache")
+    assert "0 fixed, 0 broken" in check([*COMMAND, "--run"], project.folder)
 
 
 def test_without_another_run_it_says_what_to_do(project: Clone, tmp_path: Path) -> None:

@@ -20,8 +20,10 @@ from dvc.exceptions import DvcException
 from dvc.scm import SCMError
 
 from stages.shared.errors import StageError
+from stages.views import workspace
 
 SIGNIFICANCE = 0.05
+PREDICTIONS = "artifacts/evaluation/predictions.csv"
 # The name of the current files, besides those of revisions.
 WORKSPACE = "workspace"
 
@@ -65,7 +67,10 @@ def read(path: str, name: str) -> Run:
         StageError: they are not available; the text says what to do.
     """
     try:
-        text = dvc.api.read(path, rev=None if name == WORKSPACE else name)
+        if name == WORKSPACE:
+            text = dvc.api.read(path)
+        else:  # from the root of the repository, of which the project may be a folder
+            text = dvc.api.read(f"{workspace.prefix()}{path}", rev=name)
     except SCMError:
         raise StageError(
             f"there is no revision, tag or experiment {name} to compare:"
@@ -75,8 +80,8 @@ def read(path: str, name: str) -> Run:
         way = "make them with: dvc repro"
         if name != WORKSPACE:
             way = (
-                "get them with: dvc fetch --all-commits; without a remote: git stash,"
-                f" git checkout {name}, dvc repro, then git checkout - and git stash pop"
+                "get them with: dvc fetch --all-commits; or make them, in a temporary clone, with:"
+                " --run"
             )
         raise StageError(f"the predictions of {name} are not available; {way}") from None
     return parse(name, text)
@@ -186,12 +191,20 @@ def main() -> None:
     )
     parser.add_argument("a", nargs="?", default="HEAD", help="a revision, tag or experiment (HEAD)")
     parser.add_argument("b", nargs="?", default=WORKSPACE, help=f"the other one ({WORKSPACE})")
-    parser.add_argument("--predictions", default="artifacts/evaluation/predictions.csv")
+    parser.add_argument("--predictions", default=PREDICTIONS)
+    parser.add_argument(
+        "--run", action="store_true", help="first run the revisions, in temporary clones"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--md", dest="show", action="store_const", const=as_markdown)
     form.add_argument("--json", dest="show", action="store_const", const=as_json)
     options = parser.parse_args()
     try:
+        for name in (options.a, options.b):
+            if name == WORKSPACE and options.predictions == PREDICTIONS:
+                workspace.check("evaluate")
+            elif options.run and name != WORKSPACE:
+                workspace.run(name, "evaluate")
         runs = [read(options.predictions, name) for name in (options.a, options.b)]
         print((options.show or as_text)(compare(*runs)))
     except StageError as error:

@@ -1,0 +1,96 @@
+"""What views need of DVC: are the results up to date, and those of another revision."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from stages.shared.errors import StageError, wrap_errors
+
+
+def check(stage: str) -> None:
+    """Raise StageError unless the results of a stage, and of those before it, are up to date.
+
+    DVC leaves results where they are when git switches branches or a file is edited. Nothing is
+    checked in a folder without a pipeline.
+    """
+    if not Path("dvc.yaml").is_file():
+        return
+    from dvc.repo import Repo
+
+    with wrap_errors("DVC cannot tell whether the results are up to date"), Repo() as repo:
+        changed = repo.status(targets=[stage], with_deps=True)
+        outputs = {out.fs_path for step in repo.index.stages for out in step.outs}
+        ours = {str(Path(out).relative_to(Path.cwd())) for out in outputs if _is_here(out)}
+    sources = [name for name in _names(changed, "changed deps") if name not in ours]
+    results = _names(changed, "changed outs")
+    if sources:
+        raise StageError(
+            f"{_some(sources)} changed since the results here were made; bring them up to date"
+            " with: dvc repro"
+        )
+    if results:
+        raise StageError(
+            f"{_some(results)} is not what dvc.lock records; restore it with: git checkout metrics"
+            " && dvc checkout, or if DVC's cache lacks it, with: dvc repro"
+        )
+
+
+def prefix() -> str:
+    """Return the path of this folder in its git repository, with a slash at the end, if any."""
+    words = ["git", "rev-parse", "--show-prefix"]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def run(revision: str, stage: str) -> None:
+    """Run a revision up to a stage, in a temporary clone; the results go to this project's cache.
+
+    Args:
+        revision: a revision, tag or experiment.
+
+    Raises:
+        StageError: there is none of this name, or it does not run.
+    """
+    from dvc.repo import Repo
+    from dvc.scm import resolve_rev
+
+    with wrap_errors(f"{revision} cannot be run"), Repo() as repo, TemporaryDirectory() as parent:
+        commit, cache = resolve_rev(repo.scm, revision), repo.cache.local_cache_dir
+        clone = Path(parent, "clone")
+        project = clone / prefix()
+        settings = os.environ | {"DVC_SITE_CACHE_DIR": str(Path(parent, "site"))}
+        for words, folder in (
+            (["git", "clone", "-q", "--shared", "--no-checkout", repo.scm.root_dir, clone], parent),
+            (["git", "-c", "advice.detachedHead=false", "checkout", "-q", commit], clone),
+            (["dvc", "cache", "dir", "-q", "--local", cache], project),
+            (["dvc", "repro", stage], project),
+        ):
+            done = subprocess.run(words, cwd=folder, env=settings, stdout=sys.stderr, check=False)
+            if done.returncode:
+                raise StageError(f"{revision} cannot be run: {words[0]} {words[1]} failed")
+
+
+def _is_here(path: str) -> bool:
+    return Path(path).is_relative_to(Path.cwd())
+
+
+def _names(changed: dict[str, Any], kind: str) -> list[str]:
+    """Return what DVC says has changed, by path; what only its cache lacks has not."""
+    found: dict[str, None] = {}
+    for entries in changed.values():
+        for entry in entries:
+            if entry == "changed command":
+                found["dvc.yaml"] = None
+            elif isinstance(entry, dict):
+                for name, state in entry.get(kind, {}).items():
+                    keys = (
+                        [f"{name}: {key}" for key in state] if isinstance(state, dict) else [name]
+                    )
+                    found |= dict.fromkeys(keys if state != "not in cache" else [])
+    return [*found]
+
+
+def _some(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
