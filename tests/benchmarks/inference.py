@@ -12,7 +12,6 @@ from PIL import Image
 
 from stages.evaluate import __main__ as evaluate
 from stages.shared import artifacts, numerics
-from tests import project
 from tests.benchmarks import process, recipe
 from tests.benchmarks.figures import Figure
 from tests.project import Clone
@@ -24,7 +23,7 @@ CALLS = 6
 def measure(clone: Clone, runs: int) -> list[Figure]:
     """Return images/s over the test digits, of the first call and of a later one."""
     clone.set("train", "epochs", 1)
-    process.run(project.command("train"), clone.folder)
+    clone.dvc("repro", "train")  # predict refuses a model that DVC has not recorded
     picture = clone.folder / "digit.png"
     test_images = artifacts.read_array(clone.folder / recipe.paths("evaluate")["test_images"])
     Image.fromarray(test_images[0, ..., 0]).save(picture)
