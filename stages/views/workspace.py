@@ -3,11 +3,15 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from stages.shared.errors import StageError, wrap_errors
+
+STAGES = ("prepare", "train", "evaluate", "report")
 
 
 def check(stage: str) -> None:
@@ -44,32 +48,75 @@ def prefix() -> str:
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def run(revision: str, stage: str) -> None:
-    """Run a revision up to a stage, in a temporary clone; the results go to this project's cache.
+@contextmanager
+def clone(revision: str, cache: Path | None = None) -> Iterator[Path]:
+    """Yield the project's folder in a temporary clone of a revision, tag or experiment.
 
     Args:
-        revision: a revision, tag or experiment.
+        revision: its name.
+        cache: that of DVC to use; an empty one if there is none.
 
     Raises:
-        StageError: there is none of this name, or it does not run.
+        StageError: there is no such revision, or no git repository.
     """
     from dvc.repo import Repo
     from dvc.scm import resolve_rev
 
-    with wrap_errors(f"{revision} cannot be run"), Repo() as repo, TemporaryDirectory() as parent:
-        commit, cache = resolve_rev(repo.scm, revision), repo.cache.local_cache_dir
-        clone = Path(parent, "clone")
-        project = clone / prefix()
-        settings = os.environ | {"DVC_SITE_CACHE_DIR": str(Path(parent, "site"))}
-        for words, folder in (
-            (["git", "clone", "-q", "--shared", "--no-checkout", repo.scm.root_dir, clone], parent),
-            (["git", "-c", "advice.detachedHead=false", "checkout", "-q", commit], clone),
-            (["dvc", "cache", "dir", "-q", "--local", cache], project),
-            (["dvc", "repro", stage], project),
+    with TemporaryDirectory() as parent:
+        folder = Path(parent, "clone")
+        with wrap_errors(f"{revision} cannot be cloned"), Repo() as repo:
+            commit, root = resolve_rev(repo.scm, revision), repo.scm.root_dir
+        project = folder / prefix()
+        for words in (
+            ["git", "clone", "-q", "--shared", "--no-checkout", root, str(folder)],
+            ["git", "-C", str(folder), "checkout", "-q", "--detach", commit],
+            ["dvc", "--cd", str(project), "cache", "dir", "-q", "--local", str(cache or "cache")],
         ):
-            done = subprocess.run(words, cwd=folder, env=settings, stdout=sys.stderr, check=False)
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise StageError(f"{revision} cannot be run: {words[0]} {words[1]} failed")
+                raise StageError(f"{revision} cannot be cloned: {done.stderr.strip()}")
+        yield project
+
+
+def repro(project: Path, *words: str) -> Iterator[str]:
+    """Run `dvc repro` in a clone; yield the lines that it prints.
+
+    Raises:
+        StageError: it fails.
+    """
+    with TemporaryDirectory() as site:
+        process = subprocess.Popen(
+            ["dvc", "repro", *words],
+            cwd=project,
+            env=os.environ | {"DVC_SITE_CACHE_DIR": site},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        lines = []
+        for line in process.stdout or []:
+            lines.append(line.rstrip())
+            yield lines[-1]
+        if process.wait():
+            problems = [line for line in lines if ": " in line and not line.startswith("ERROR")]
+            raise StageError(
+                f"it does not run: {[*problems, *lines][-1] if lines else 'no reason'}"
+            )
+
+
+def run(revision: str, stage: str) -> None:
+    """Run a revision up to a stage, in a temporary clone; the results go to this project's cache.
+
+    Raises:
+        StageError: there is no such revision, or it does not run.
+    """
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        cache = Path(repo.cache.local_cache_dir)
+    with clone(revision, cache) as project:
+        for line in repro(project, stage):
+            print(line, file=sys.stderr, flush=True)
 
 
 def _is_here(path: str) -> bool:
