@@ -74,6 +74,17 @@ def test_what_differs_first_is_named(
     assert done.stdout.startswith(f"verify: {sentence}")
 
 
+def test_data_beside_the_repository_are_found(finished: Clone, tmp_path: Path) -> None:
+    """Two folders up, too, and nothing is left there."""
+    project = finished.copy(tmp_path / "outer/inner/project")
+    (project.folder / "digits").rename(tmp_path / "outer/digits")
+    project.set("prepare", "data", "../../digits")
+    project.repro()
+    project.commit("data beside the repository")
+    done = verify(project.folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_what_cannot_be_verified_is_said_in_a_line(finished: Clone, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
     (project.folder / "stages/train/schedule.py").write_text("x(")

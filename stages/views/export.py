@@ -17,7 +17,6 @@ from stages.shared import artifacts, numerics
 from stages.shared.errors import StageError, wrap_errors
 from stages.views import workspace
 
-MODEL = Path("artifacts/model/model.keras")
 PACKAGES = ("tf2onnx", "onnxruntime")
 LONGEST = 200  # characters of an error of the exporter, which may quote a whole graph
 
@@ -62,10 +61,10 @@ def main() -> None:
         prog="python -m stages.views.export", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--onnx", type=Path, required=True, help="the file to write")
-    parser.add_argument("--model", type=Path, default=MODEL)
+    parser.add_argument("--model", type=Path, default=workspace.MODEL)
     options = parser.parse_args()
     try:
-        if options.model == MODEL:
+        if options.model == workspace.MODEL:
             workspace.check("train")
         export_onnx(options.model, options.onnx)
     except StageError as error:

@@ -17,7 +17,6 @@ from stages.shared import artifacts, lowering, network, numerics, pictures, prim
 from stages.shared.errors import StageError
 from stages.views import handwriting, workspace
 
-MODEL = Path("artifacts/model/model.keras")
 SHADES = " .:-=+*#%@"
 
 
@@ -120,13 +119,13 @@ def main() -> None:
         prog="python -m stages.views.predict", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("pictures", nargs="+", type=Path, help="pictures of one digit each")
-    parser.add_argument("--model", type=Path, default=MODEL)
+    parser.add_argument("--model", type=Path, default=workspace.MODEL)
     parser.add_argument("--class-names", type=Path, default="artifacts/prepared/class-names.json")
     parser.add_argument("--json", dest="show", action="store_const", const=as_json, default=as_text)
     options = parser.parse_args()
     predictions, failed = [], False
     try:
-        if options.model == MODEL:
+        if options.model == workspace.MODEL:
             workspace.check("train")
         classify, names = load(options.model, options.class_names)
     except StageError as error:

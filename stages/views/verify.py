@@ -23,7 +23,7 @@ DIFFERENT, IMPOSSIBLE = 1, 2
 
 
 def records(lock: Path) -> dict[str, Any]:
-    """Return what dvc.lock records, in its order: (stage, what, path or parameter) to a digest."""
+    """Return what dvc.lock records, in its order: digests and parameters by stage and name."""
     with wrap_errors(f"{lock.name} is not valid"):
         stages = YAML(typ="safe").load(lock.read_text())["stages"]
         return {
@@ -75,19 +75,19 @@ def verify(revision: str) -> tuple[bool, str]:
                 seconds = time.monotonic() - started
                 print(f"verify: {line.split(chr(39))[1]} ({seconds:.0f} s)", file=sys.stderr)
         found, now = records(lock), metrics(project)
-    count = sum(1 for name in recorded if ": " in name)
     other = differences(recorded, found)
     changed = differences(numbers, now)
-    if not other and not changed:
+    if not other + changed:
+        count = len(recorded)
         return True, f"the same: all {count} digests and parameters of {revision} are as recorded"
     words = [f"{k}: recorded {numbers.get(k)}, here {now.get(k)}" for k in changed]
-    first = other[0] if other else changed[0]
-    return False, f"not the same: {first} is the first to differ" + "".join(f"; {w}" for w in words)
+    first, *_ = other + changed
+    return False, "; ".join([f"not the same: {first} is the first to differ", *words])
 
 
 def link_data(project: Path) -> None:
     """Link data that are beside the project, or in it but not in git, into the clone."""
-    data = params.read(project / "params.yaml").get("prepare", {}).get("data", "")
+    data = str(params.read(project / "params.yaml").get("prepare", {}).get("data", ""))
     if not (project / data).exists() and Path(data).exists():
         (project / data).parent.mkdir(parents=True, exist_ok=True)
         (project / data).symlink_to(Path(data).resolve())

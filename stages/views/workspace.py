@@ -11,7 +11,7 @@ from typing import Any
 
 from stages.shared.errors import StageError, wrap_errors
 
-STAGES = ("prepare", "train", "evaluate", "report")
+MODEL = Path("artifacts/model/model.keras")
 
 
 def check(stage: str) -> None:
@@ -63,9 +63,10 @@ def clone(revision: str, cache: Path | None = None) -> Iterator[Path]:
     from dvc.scm import resolve_rev
 
     with TemporaryDirectory() as parent:
-        folder = Path(parent, "clone")
         with wrap_errors(f"{revision} cannot be cloned"), Repo() as repo:
             commit, root = resolve_rev(repo.scm, revision), repo.scm.root_dir
+        # As deep as the repository, so that data beside it have their place beside the clone.
+        folder = Path(parent, *Path(root).parts[1:])
         project = folder / prefix()
         for words in (
             ["git", "clone", "-q", "--shared", "--no-checkout", root, str(folder)],
