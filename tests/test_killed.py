@@ -27,7 +27,7 @@ EPOCHS = 30
 REPRO = ["dvc", "repro", "--no-run-cache"]
 # What DVC says of a file that it was killed in writing.
 HALF_WRITTEN = {
-    r"dvc\.lock' (validation failed|is invalid)": "dvc.lock",
+    r"dvc\.lock' (validation failed|is invalid)|(?m:failed to reproduce '\w+': $)": "dvc.lock",
     r"Unable to read RWLock-file": ".dvc/tmp/rwlock",
 }
 

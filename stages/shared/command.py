@@ -11,14 +11,21 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from stages.shared import params
+from stages.shared import guard, params
 from stages.shared.errors import StageError
 
 LOCK = ".stage.lock"
 
 
-def run(main: Callable[..., None], model: type[params.Section]) -> None:
+def run(
+    main: Callable[..., None],
+    model: type[params.Section],
+    scratch: str | None = None,
+) -> None:
     """Call `main(params, **paths)`; exit 1 on a user's mistake, 2 on wrong usage, 130 on Ctrl-C.
+
+    It is a mistake, too, to edit what the stage depends on while it runs. The folder that the
+    argument `scratch` of `main` names is removed once the stage is recorded.
 
     SIGTERM is handled like Ctrl-C, with exit code 143: temporary files are removed.
 
@@ -35,9 +42,12 @@ def run(main: Callable[..., None], model: type[params.Section]) -> None:
     paths = vars(parser.parse_args())
     signal.signal(signal.SIGTERM, _stop)
     try:
-        section = params.load(Path("params.yaml"), stage, model)
+        sections = params.read(params.FILE)
+        guard.start(stage, sections)
+        section = params.check(sections, stage, model)
         with _lock():
             main(section, **paths)
+            guard.release(paths[scratch] if scratch else None)
     except (StageError, OSError) as error:
         sys.exit(f"{stage}: {error}{_restore_hint()}")
     except MemoryError as error:

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -22,18 +23,19 @@ class Section(BaseModel):
 
 
 S = TypeVar("S", bound=Section)
+FILE = Path("params.yaml")
 
 
-def load(path: Path, section: str, model: type[S]) -> S:
-    """Return the checked `section` of the YAML file at `path`.
+def check(sections: Mapping[str, Any], section: str, model: type[S]) -> S:
+    """Return one of the sections of params.yaml, checked.
 
     Raises:
-        StageError: the file cannot be read or parsed, or a key is unknown, missing, of the wrong
-            type or out of range. The one line names `section.key`, the value and what is allowed.
+        StageError: a key is unknown, missing, of the wrong type or out of range. The one line names
+            `section.key`, the value and what is allowed.
     """
-    values = read(path).get(section)
+    values = sections.get(section)
     if not isinstance(values, dict):
-        raise StageError(f"{path}: the section '{section}:' is missing or empty")
+        raise StageError(f"{FILE}: the section '{section}:' is missing or empty")
     try:
         # In JSON mode strict pydantic takes a list for a tuple, and still no "3" or true for a 3.
         return model.model_validate_json(json.dumps(values))
@@ -46,7 +48,7 @@ def load(path: Path, section: str, model: type[S]) -> S:
                 found.setdefault(name, []).append(message)
         lines = [name + " or ".join(dict.fromkeys(messages)) for name, messages in found.items()]
         # A key may hold line breaks.
-        raise StageError(f"{path}: {' '.join('; '.join(lines).split())}") from None
+        raise StageError(f"{FILE}: {' '.join('; '.join(lines).split())}") from None
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.shared import artifacts, command, numerics
+from stages.shared import artifacts, command, guard, numerics
 from stages.train import chance, checkpoint
 from stages.train.curve import COLUMNS, best_epoch, should_stop
 from stages.train.params import Params
@@ -86,6 +86,7 @@ def main(
         "code": checkpoint.fingerprint(files=sources()),
         "data": checkpoint.fingerprint(files=inputs),
     }
+    guard.check()  # or the checkpoints of what was read would go by the names of what is there now
     folder = checkpoints / checkpoint.fingerprint(fingerprints)
     epochs = checkpoint.epochs(folder)
     latest = checkpoint.read(folder, max(epochs, default=0))
@@ -120,9 +121,10 @@ def main(
         {"promise": promised, "versions": numerics.versions(), "warnings": warnings},
     )
     artifacts.write_json(metrics, results)
-    checkpoint.remove(folder)
+    for written in (model, curve, provenance, metrics):  # before the checkpoints go
+        checkpoint.flush(written)
     cluster.leave()
 
 
 if __name__ == "__main__":
-    command.run(main, Params)
+    command.run(main, Params, scratch="checkpoints")

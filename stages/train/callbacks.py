@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 
+from stages.shared import guard
 from stages.shared.errors import StageError
 from stages.train import checkpoint
 from stages.train.checkpoint import TrainState
@@ -27,7 +28,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         folder: of the checkpoints of this very run.
 
     Raises:
-        StageError: the loss is not a number any more.
+        StageError: the loss is not a number any more, or what the stage depends on has changed.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         if params.export == "last" or best_epoch(state.curve) == len(state.curve):
             state.exported = state.weights
         checkpoint.write(self.folder, state)
+        guard.check()
         self.model.stop_training = should_stop(state.curve, params.epochs, params.patience)
 
 

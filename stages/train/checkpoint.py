@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,10 +45,9 @@ def write(folder: Path, state: TrainState) -> None:
     temporary = folder / "unfinished"
     with temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **_to_arrays(state))
-        file.flush()
-        os.fsync(file.fileno())
+    flush(temporary)
     temporary.rename(folder / f"epoch-{len(state.curve):06d}-{_digest(temporary)}.npz")
-    _flush_folder(folder)
+    flush(folder)
     for old in _newest_first(folder)[MAX_TO_KEEP:]:
         old.unlink()
 
@@ -67,9 +65,11 @@ def read(folder: Path, epoch: int) -> TrainState:
     return TrainState()
 
 
-def remove(folder: Path) -> None:
-    """Remove the checkpoints of a finished run."""
-    shutil.rmtree(folder, ignore_errors=True)
+def flush(path: Path) -> None:
+    """Have the disk write a file, or the names in a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)
 
 
 def _is_whole(path: Path) -> bool:
@@ -86,12 +86,6 @@ def _digest(path: Path) -> str:
 
 def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob("epoch-*.npz"), reverse=True)
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
 
 
 def _to_arrays(state: TrainState) -> dict[str, np.ndarray]:
