@@ -199,6 +199,21 @@ def test_a_killed_worker_ends_all_and_all_go_on_together(
 
 
 @pytest.mark.slow
+def test_a_worker_that_is_stopped_is_named(tmp_path: Path) -> None:
+    """By Ctrl-Z, say: its system still accepts connections."""
+    team = Team(tmp_path, 2, epochs=40)
+    team.start_all()
+    while not team.epochs(0):
+        time.sleep(0.05)
+        assert team.processes[0].poll() is None, team.printed(0)
+    os.killpg(team.processes[1].pid, signal.SIGSTOP)
+    assert team.processes[0].wait(BOUND)
+    team.kill(1)
+    [line] = team.said(0)
+    assert line.startswith(f"{team.name(1)} is gone")
+
+
+@pytest.mark.slow
 def test_a_worker_that_never_comes_is_named(tmp_path: Path) -> None:
     team = Team(tmp_path, 4)
     team.start(0)

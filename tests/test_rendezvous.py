@@ -2,8 +2,10 @@
 
 import json
 import socket
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -94,6 +96,32 @@ def test_a_bad_description_is_one_line(environment: Mapping[str, str], reason: s
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "slurm",
+    [
+        *({name: value for name, value in SLURM.items() if name != left_out} for left_out in SLURM),
+        {"SLURM_STEP_NUM_TASKS": "2"},
+        SLURM | {"SLURM_STEP_NUM_TASKS": "two"},
+        SLURM | {"SLURMD_NODENAME": "n99"},
+        SLURM | {"SLURM_STEP_TASKS_PER_NODE": "x"},
+        SLURM | {"SLURM_STEP_NODELIST": "n["},
+        SLURM | {"SLURM_LOCALID": ""},
+    ],
+)
+def test_what_slurm_says_is_enough_or_refused_in_a_line(
+    slurm: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in slurm.items():
+        monkeypatch.setenv(name, value)
+    if "SLURM_STEP_NUM_TASKS" not in slurm:
+        assert rendezvous.from_environment(slurm) == SINGLE_WORKER
+        return
+    with pytest.raises(StageError) as caught:
+        rendezvous.from_environment(slurm)
+    assert str(caught.value).startswith("Slurm's variables do not describe the workers; start them")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("count", [2, 5])
 def test_workers_that_meet_know_of_each_other(count: int) -> None:
     everyone = some(count)
@@ -103,19 +131,32 @@ def test_workers_that_meet_know_of_each_other(count: int) -> None:
     assert told == [brought] * count
 
 
+def call(address: str, words: bytes) -> socket.socket:
+    """Say something at an address as soon as somebody listens there."""
+    host, _, port = address.rpartition(":")
+    while True:
+        with suppress(ConnectionRefusedError):
+            stranger = socket.create_connection((host, int(port)))
+            with suppress(OSError):
+                stranger.sendall(words)
+            return stranger
+
+
 def test_whoever_is_no_worker_is_passed_over() -> None:
     first, second = some(2)
     strangers = [b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", b'{"worker": 9}\n', b'{"worker": {}}\n', b""]
+    strangers += [b'{"worker": 1}\n', b"[" * 100_000 + b"\n", b"\xff\n", b"9" * 2**21]
     with ThreadPoolExecutor(2) as pool:
         meeting = pool.submit(rendezvous.meet, first, WorkerInfo(0, FINGERPRINTS, []))
-        while rendezvous.unreachable(second):
-            pass
-        host, _, port = first.addresses[0].rpartition(":")
         for words in strangers:
-            with socket.create_connection((host, int(port))) as stranger:
-                stranger.sendall(words)
+            call(first.addresses[0], words).close()
+        silent = [call(first.addresses[0], b"") for _ in range(10)]
+        started = time.monotonic()
         rendezvous.meet(second, WorkerInfo(1, FINGERPRINTS, []))
         assert [info.worker for info in meeting.result()] == [0, 1]
+        assert time.monotonic() - started < 4, "nobody waits for the silent ones"
+        for stranger in silent:
+            stranger.close()
 
 
 def test_who_stays_away_is_named_to_everyone() -> None:

@@ -2,19 +2,24 @@
 
 import json
 import socket
+import socketserver
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from stages.shared.errors import StageError
+from stages.shared.errors import StageError, wrap_errors
 
 # Seconds to wait for the other workers. With TensorFlow's import it stays below a minute.
 RENDEZVOUS_TIMEOUT = 45.0
 SLURM_PORT = 8888
+LONGEST = 2**20  # bytes of a line that a worker sends
+# What a client sends first: the magic words and an empty frame of settings (RFC 9113, 3.4).
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
 class Task(BaseModel):
@@ -74,6 +79,13 @@ class WorkerInfo:
     epochs: Sequence[int]
 
 
+class Answer(BaseModel):
+    """What worker 0 answers: which workers are missing, and what all others have sent."""
+
+    missing: list[int]
+    infos: list[WorkerInfo]
+
+
 class MissingWorkersError(Exception):
     """Workers did not show up at the rendezvous; the message names them."""
 
@@ -92,8 +104,12 @@ def from_environment(environment: Mapping[str, str]) -> ClusterSpec:
             place = ".".join(map(str, first["loc"]))
             raise StageError(f"TF_CONFIG: {place or 'JSON'}: {first['msg']}") from None
         workers = ClusterSpec(config.cluster.worker, config.task.index)
-    elif int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        workers = _by_slurm(environment)
+    elif environment.get("SLURM_STEP_NUM_TASKS", "1") != "1":
+        with wrap_errors(
+            "Slurm's variables do not describe the workers; start them with srun, or train alone,"
+            " to the same result, without SLURM_STEP_NUM_TASKS"
+        ):
+            workers = _by_slurm(environment)
     else:
         return SINGLE_WORKER
     if workers.index >= len(workers):
@@ -133,9 +149,9 @@ def meet(
     """
     deadline = time.monotonic() + timeout
     answer = _report(workers, own, deadline) if workers.index else _collect(workers, own, deadline)
-    if missing := answer.get("missing"):
-        raise MissingWorkersError(workers.name(*missing))
-    return [WorkerInfo(**info) for info in answer["infos"]]
+    if answer.missing:
+        raise MissingWorkersError(workers.name(*answer.missing))
+    return answer.infos
 
 
 def check_same_run(workers: ClusterSpec, infos: Sequence[WorkerInfo]) -> None:
@@ -155,53 +171,82 @@ def latest_common_epoch(infos: Sequence[WorkerInfo]) -> int:
 
 
 def unreachable(workers: ClusterSpec, timeout: float = 2.0) -> list[int]:
-    """Return the other workers, by index, that accept no connection within `timeout` seconds."""
+    """Return the other workers, by index, that say nothing to a new connection for `timeout` s.
+
+    The system accepts connections for a stopped process, too, but only one that runs answers in
+    HTTP/2, which TensorFlow's workers speak.
+    """
     found = []
     for i in workers.others():
         try:
-            _connect(workers.addresses[i], timeout).close()
+            with _connect(workers.addresses[i], timeout) as connection:
+                connection.sendall(HTTP2_PREFACE)
+                answered = connection.recv(1)
         except OSError:
+            answered = b""
+        if not answered:
             found.append(i)
     return found
 
 
-def _collect(workers: ClusterSpec, own: WorkerInfo, deadline: float) -> dict[str, Any]:
+def _collect(workers: ClusterSpec, own: WorkerInfo, deadline: float) -> Answer:
     """As worker 0: wait for what the others send, and send all of it to each of them."""
-    port = int(workers.addresses[0].rpartition(":")[2])
-    here: dict[int, tuple[dict[str, Any], socket.socket]] = {}
-    try:
-        server = _listen(port)
-    except OSError as error:
-        raise StageError(f"{workers.name(0)}: its port: {error.strerror}") from None
-    with server:
-        while (left := deadline - time.monotonic()) > 0 and len(here) < len(workers) - 1:
-            server.settimeout(left)
-            with suppress(OSError, ValueError, KeyError, TypeError):  # not every caller is a worker
-                connection, _ = server.accept()
-                connection.settimeout(5)
-                info = _read(connection)
-                if info["worker"] in workers.others():
-                    here[info["worker"]] = info, connection
-    missing = [i for i in workers.others() if i not in here]
-    infos = [asdict(own), *(here[i][0] for i in sorted(here))]
-    answer = {"missing": missing, "infos": infos}
-    for _, connection in here.values():
-        with suppress(OSError), connection:  # a worker that has left meanwhile is missed later
-            _write(connection, answer)
+    here: dict[int, tuple[WorkerInfo, socket.socket]] = {}
+    complete, answered = threading.Event(), threading.Event()
+
+    class Report(socketserver.StreamRequestHandler):
+        timeout = 5
+
+        def handle(self) -> None:
+            with suppress(OSError, ValueError):  # not every caller is a worker
+                info = TypeAdapter(WorkerInfo).validate_json(self.rfile.readline(LONGEST))
+                if info.worker in workers.others():
+                    here[info.worker] = info, self.connection
+                    if len(here) == len(workers) - 1:
+                        complete.set()
+                    answered.wait()
+
+    with _serve(workers, Report) as server:
+        threading.Thread(target=server.serve_forever, args=[0.1], daemon=True).start()
+        complete.wait(max(deadline - time.monotonic(), 0))
+        server.shutdown()
+        missing = [i for i in workers.others() if i not in here]
+        infos = [own, *(here[i][0] for i in sorted(here))]
+        answer = Answer(missing=missing, infos=infos)
+        for _, connection in here.values():
+            with suppress(OSError):  # a worker that has left meanwhile is missed later
+                _write(connection, answer.model_dump_json())
+        answered.set()
     return answer
 
 
-def _report(workers: ClusterSpec, own: WorkerInfo, deadline: float) -> dict[str, Any]:
+def _serve(
+    workers: ClusterSpec, handler: type[socketserver.BaseRequestHandler]
+) -> socketserver.ThreadingTCPServer:
+    """Return a server at the port of worker 0, in which no caller waits for another."""
+    port = int(workers.addresses[0].rpartition(":")[2])
+    server = socketserver.ThreadingTCPServer(("", port), handler, bind_and_activate=False)
+    server.daemon_threads = True
+    server.socket.close()
+    try:
+        server.socket = _listen(port)
+    except OSError as error:
+        raise StageError(f"{workers.name(0)}: its port: {error.strerror}") from None
+    return server
+
+
+def _report(workers: ClusterSpec, own: WorkerInfo, deadline: float) -> Answer:
     """As any other worker: report to worker 0 as soon as it listens, and return its answer."""
     while (left := deadline - time.monotonic()) > 0:
         try:
             with _connect(workers.addresses[0], left) as connection:
                 connection.settimeout(left + 5)  # worker 0 may have begun to wait a little later
-                _write(connection, asdict(own))
-                return _read(connection)
+                _write(connection, json.dumps(asdict(own)))
+                with connection.makefile("rb") as lines:
+                    return Answer.model_validate_json(lines.readline(LONGEST))
         except (OSError, ValueError):
             time.sleep(0.2)
-    return {"missing": [0]}
+    return Answer(missing=[0], infos=[])
 
 
 def _listen(port: int) -> socket.socket:
@@ -215,10 +260,5 @@ def _connect(address: str, timeout: float) -> socket.socket:
     return socket.create_connection((host.strip("[]"), int(port)), timeout)
 
 
-def _write(connection: socket.socket, content: Mapping[str, Any]) -> None:
-    connection.sendall(json.dumps(content).encode() + b"\n")
-
-
-def _read(connection: socket.socket) -> dict[str, Any]:
-    with connection.makefile("rb") as lines:
-        return dict(json.loads(lines.readline(2**20)))
+def _write(connection: socket.socket, line: str) -> None:
+    connection.sendall(line.encode() + b"\n")
