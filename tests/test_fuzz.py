@@ -5,9 +5,11 @@ import gzip
 import io
 import json
 import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from stages.prepare import __main__ as prepare
 from stages.prepare import idx
 from stages.report import __main__ as report
 from stages.report import gallery, page
-from stages.shared import lowering, network, numerics, params, primitives
+from stages.shared import artifacts, lowering, network, numerics, params, primitives
 from stages.shared.errors import StageError
 from stages.train import __main__ as train
 from stages.train import export
@@ -167,7 +169,7 @@ EDITS = st.tuples(PLACES, st.tuples(YAML | st.binary(max_size=3), st.integers(0,
 def load(path: Path, stage: str, content: bytes) -> None:
     path.write_bytes(content)
     try:
-        loaded = params.load(path, stage, STAGES[stage].Params)
+        loaded = params.check(params.read(path), stage, STAGES[stage].Params)
     except StageError as error:
         assert "\n" not in str(error)
     else:
@@ -200,7 +202,7 @@ def test_a_parameter_of_any_value_is_read_or_refused(
 def test_parameters_without_an_end_are_refused(path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(StageError, match=r"is not valid YAML") as error:
-        params.load(path, "report", report.Params)
+        params.check(params.read(path), "report", report.Params)
     assert "\n" not in str(error.value)
 
 
@@ -298,3 +300,13 @@ def test_a_model_of_any_bytes_works_or_is_refused(
         primitives.run(lowering.lower(layers), IMAGES[0])
     except StageError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("byte", range(80))
+def test_an_array_with_a_flipped_bit_is_read_or_refused(path: Path, byte: int) -> None:
+    artifacts.write_array(path, np.zeros((2, 3), np.uint8))
+    whole = path.read_bytes()
+    for bit in range(8):
+        path.write_bytes(whole[:byte] + bytes([whole[byte] ^ 1 << bit]) + whole[byte + 1 :])
+        with suppress(StageError), warnings.catch_warnings(action="ignore"):
+            artifacts.read_array(path)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.shared.errors import StageError
+from stages.shared.errors import StageError, wrap_errors
 
 
 @contextmanager
@@ -73,10 +73,8 @@ def read_array(path: Path) -> np.ndarray:
     Raises:
         StageError: it is not a whole .npy file.
     """
-    try:
+    with wrap_errors(f"{path} is not a whole .npy file", passing=(OSError,)):
         return np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, TypeError, ArithmeticError) as error:
-        raise StageError(f"{path} is not a whole .npy file: {error}") from None
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -91,10 +89,8 @@ def read_json(path: Path) -> Any:
     Raises:
         StageError: it is not JSON.
     """
-    try:
+    with wrap_errors(f"{path} is not JSON", passing=(OSError,)):
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise StageError(f"{path} is not JSON: {error}") from None
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -107,8 +103,12 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) 
 
 
 def read_csv(path: Path) -> list[Mapping[str, str]]:
-    """Return the rows of the CSV at `path`, each a mapping from column name to text."""
-    with path.open(encoding="utf-8", newline="") as file:
+    """Return the rows of the CSV at `path`, each a mapping from column name to text.
+
+    Raises:
+        StageError: it is not a CSV.
+    """
+    with path.open(encoding="utf-8", newline="") as file, wrap_errors(f"{path} is not a CSV"):
         return list(csv.DictReader(file))
 
 
