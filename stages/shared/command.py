@@ -11,6 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+import stages
 from stages.shared import guard, params
 from stages.shared.errors import StageError
 
@@ -34,7 +35,7 @@ def run(
     like the stage, checked before any work is done.
     """
     stage = Path(inspect.getfile(main)).parent.name
-    purpose = main.__globals__["__doc__"].splitlines()[0]
+    purpose = (main.__globals__["__doc__"] or stage).splitlines()[0]  # none with PYTHONOPTIMIZE=2
     parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}", description=purpose)
     for name, argument in inspect.signature(main).parameters.items():
         if argument.kind is argument.KEYWORD_ONLY:
@@ -56,7 +57,7 @@ def run(
         print(f"{stage}: interrupted; run again to resume", file=sys.stderr)
         sys.exit(130)
     # Everything is written. Shutting TensorFlow down would take another second.
-    sys.stdout.flush()
+    stages.flush()
     os._exit(0)
 
 
@@ -88,7 +89,14 @@ def _lock() -> Iterator[None]:
 
 
 def _restore_hint() -> str:
-    """Return how to restore the earlier results, which DVC removed before the stage ran."""
-    if "DVC_STAGE" not in os.environ:
+    """Return how to restore the earlier results, which DVC removed before the stage ran.
+
+    An experiment has written its parameters, too, unless it is in a folder of its own.
+    """
+    if (
+        "DVC_STAGE" not in os.environ
+        or Path(os.environ.get("DVC_ROOT", "")).resolve() != Path.cwd()
+    ):
         return ""
-    return " (restore the earlier results with: git checkout metrics && dvc checkout)"
+    what = f"{params.FILE} metrics" if "DVC_EXP_NAME" in os.environ else "metrics"
+    return f" (restore the earlier results with: git checkout {what} && dvc checkout)"

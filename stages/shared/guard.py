@@ -130,7 +130,7 @@ class Guard:
     def files(self) -> Iterator[str]:
         """Yield the files that the stage depends on, but for those that DVC ignores."""
         lines = IGNORED.read_text().splitlines() if IGNORED.is_file() else []
-        ignored = pathspec.PathSpec.from_lines("gitwildmatch", lines)
+        ignored = pathspec.GitIgnoreSpec.from_lines(lines)
         for path in self.paths:
             if path.is_file():
                 yield str(path)

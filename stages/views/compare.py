@@ -186,9 +186,7 @@ def as_json(found: Comparison) -> str:
 
 def main() -> None:
     """Print the comparison of the two runs that the command line names."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.views.compare", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m stages.views.compare", description=__doc__)
     parser.add_argument("a", nargs="?", default="HEAD", help="a revision, tag or experiment (HEAD)")
     parser.add_argument("b", nargs="?", default=WORKSPACE, help=f"the other one ({WORKSPACE})")
     parser.add_argument("--predictions", default=PREDICTIONS)

@@ -57,9 +57,7 @@ def export_onnx(model: Path, target: Path) -> None:
 
 def main() -> None:
     """Export the model as the command line says; exit 1 if that fails."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.views.export", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m stages.views.export", description=__doc__)
     parser.add_argument("--onnx", type=Path, required=True, help="the file to write")
     parser.add_argument("--model", type=Path, default=workspace.MODEL)
     options = parser.parse_args()

@@ -115,9 +115,7 @@ def as_json(predictions: Sequence[Prediction]) -> str:
 
 def main() -> None:
     """Print the predictions for the pictures on the command line; exit 1 if one cannot be read."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.views.predict", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m stages.views.predict", description=__doc__)
     parser.add_argument("pictures", nargs="+", type=Path, help="pictures of one digit each")
     parser.add_argument("--model", type=Path, default=workspace.MODEL)
     parser.add_argument("--class-names", type=Path, default="artifacts/prepared/class-names.json")

@@ -95,9 +95,7 @@ def link_data(project: Path) -> None:
 
 def main() -> None:
     """Verify the revision on the command line; exit 0 if it is the same, 1 if not, 2 on failure."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.views.verify", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m stages.views.verify", description=__doc__)
     parser.add_argument("revision", nargs="?", default="HEAD", help="a revision or tag (HEAD)")
     options = parser.parse_args()
     try:
