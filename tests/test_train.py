@@ -313,10 +313,11 @@ def test_the_metrics_are_those_of_the_epoch_that_was_kept() -> None:
     curve = [row(0.3), row(0.1), row(0.2)]
     assert best_epoch(curve) == 2
     assert summarise(curve, "last", 5)["validation_loss"] == 0.2
+    assert summarise(curve, "last", 5)["kept_epoch"] == 3
     assert summarise(curve, "best", 5)["validation_loss"] == 0.1
     assert summarise(curve, "best", 5) == {
         "epochs": 3,
-        "best_epoch": 2,
+        "kept_epoch": 2,
         "validation_loss": 0.1,
         "validation_accuracy": 0.9,
         "parameters": 5,

@@ -19,11 +19,11 @@ from stages.train.splits import Split, check
 
 def summarise(curve: Sequence[Sequence[float]], export: str, parameters: int) -> dict[str, Any]:
     """Return the metrics of a training run; the validation metrics are of the exported epoch."""
-    best = best_epoch(curve)
-    row = dict(zip(COLUMNS, curve[best - 1 if export == "best" else -1], strict=True))
+    kept = best_epoch(curve) if export == "best" else len(curve)
+    row = dict(zip(COLUMNS, curve[kept - 1], strict=True))
     return {
         "epochs": len(curve),
-        "best_epoch": best,
+        "kept_epoch": kept,
         "validation_accuracy": round(row["validation_accuracy"], 6),
         "validation_loss": round(row["validation_loss"], 6),
         "parameters": parameters,
