@@ -35,6 +35,7 @@ OUTPUTS = {
     "per_class": "per-class.csv",
     "calibration": "calibration.csv",
     "robustness": "robustness.csv",
+    "disputed": "disputed.json",
     "metrics": "evaluate.json",
 }
 SETTINGS = {
@@ -42,6 +43,7 @@ SETTINGS = {
     "corruptions": {"shift": [0, 3], "rotation": [0, 30], "noise": [0, 90], "blur": [0, 4]},
     "corrupted_images": 100,
     "seed": 1,
+    "disputed": {"source": "nobody", "images": []},
 }
 PARAMS = evaluate.Params.model_validate_json(json.dumps(SETTINGS))
 
@@ -329,7 +331,7 @@ def test_a_renamed_parameter_is_named_by_its_new_name(tmp_path: Path) -> None:
     del settings["corruptions"], settings["corrupted_images"], settings["seed"]
     (tmp_path / "params.yaml").write_text(json.dumps({"evaluate": settings}))
     with pytest.raises(StageError) as refused:
-        params.load(tmp_path / "params.yaml", "evaluate", evaluate.Params)
+        params.check(params.read(tmp_path / "params.yaml"), "evaluate", evaluate.Params)
     assert sorted(str(refused.value).partition(": ")[2].split("; ")) == [
         "evaluate.changed_images was renamed to evaluate.corrupted_images",
         "evaluate.changes was renamed to evaluate.corruptions",
@@ -339,7 +341,7 @@ def test_a_renamed_parameter_is_named_by_its_new_name(tmp_path: Path) -> None:
     nested = json.dumps({"evaluate": SETTINGS | {"corruptions": {"changes": [1]}}})
     (tmp_path / "params.yaml").write_text(nested)
     with pytest.raises(StageError, match=r"corruptions\.changes.*should be 'shift'"):
-        params.load(tmp_path / "params.yaml", "evaluate", evaluate.Params)
+        params.check(params.read(tmp_path / "params.yaml"), "evaluate", evaluate.Params)
 
 
 def test_params_are_bounded() -> None:
@@ -444,3 +446,23 @@ def test_robustness_starts_at_the_accuracy_of_the_original_images(results: Path)
     rows = artifacts.read_csv(results / "robustness.csv")
     original = {row["accuracy"] for row in rows if row["severity"] == "0"}
     assert original == {str(correct / 100)}
+
+
+def disputed(*images: tuple[int, int, int | None]) -> evaluate.Disputed:
+    return evaluate.Disputed(source="two people", images=images)
+
+
+def test_disputed_labels_are_those_of_these_test_images(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    labels, names = np.array([4, 1, 7], np.uint8), [f"digit {i}" for i in range(10)]
+    found = evaluate.known_disputes(disputed((2, 7, 1), (0, 4, None)), labels, names)
+    assert (found.source, found.called) == ("two people", {2: "digit 1", 0: None})
+    assert not capsys.readouterr().out
+    for other in ((2, 8, 1), (3, 7, 1)):
+        assert not evaluate.known_disputes(disputed((0, 4, 9), other), labels, names).called
+        assert "is about other test images, and not used" in capsys.readouterr().out
+    with pytest.raises(StageError, match="calls image 2 10, which is no class"):
+        evaluate.known_disputes(disputed((2, 7, 10)), labels, names)
+    with pytest.raises(ValueError, match=r"disputed.images has image 2 twice"):
+        disputed((2, 7, 1), (2, 7, 3))

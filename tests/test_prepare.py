@@ -336,12 +336,12 @@ def test_each_parameter_has_its_range(
     path = tmp_path / "params.yaml"
     path.write_text(json.dumps({"prepare": parameters(**changes)}))
     with pytest.raises(StageError) as refused:
-        params.load(path, "prepare", prepare.Params)
+        params.check(params.read(path), "prepare", prepare.Params)
     assert all(word in str(refused.value) for word in words), refused.value
 
 
 def test_params_yaml_of_the_project_is_accepted() -> None:
-    loaded = params.load(REPOSITORY / "params.yaml", "prepare", prepare.Params)
+    loaded = params.check(params.read(REPOSITORY / "params.yaml"), "prepare", prepare.Params)
     assert loaded.validation > 0
 
 

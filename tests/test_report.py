@@ -59,6 +59,7 @@ INPUTS = {
     "per_class": "per-class.csv",
     "calibration": "calibration.csv",
     "robustness": "robustness.csv",
+    "disputed": "disputed.json",
     "model": "model.keras",
     "test_images": "test-images.npy",
     "class_names": "class-names.json",
@@ -121,6 +122,7 @@ def write_run(
         ["corruption", "severity", "accuracy", "accuracy_low", "accuracy_high", "count"],
         [[name, by, 1 - by / 10, 0.0, 1.0, 99] for name in ("noise", "blur") for by in (0, 5)],
     )
+    artifacts.write_json(folder / "disputed.json", {"source": "", "called": {}})
     write_model(folder / "model.keras", classes)
     artifacts.write_json(
         folder / "provenance.json",
@@ -446,15 +448,33 @@ def test_report_imports_neither_tensorflow_nor_pyplot() -> None:
         ("params.yaml", "report: {dpi: 20}", "report.dpi = 20: should be greater"),
         ("params.yaml", "report: {mistake: 3}", "did you mean report.mistakes?"),
         ("per-class.csv", None, "No such file or directory: 'per-class.csv'"),
+        ("per-class.csv", 10, "per-class.csv has other classes than class-names.json"),
+        ("predictions.csv", 50, "probabilities (120, 10)"),
+        ("predictions.csv", b"actual,predicted\n\xff,1\n", "predictions.csv is not a CSV"),
+        ("calibration.csv", b"low,high\n" + b"9" * 200_000, "calibration.csv is not a CSV"),
+        ("predictions.csv", b"actual,predicted\n1\r2,3\n", "predictions.csv: 0: predicted: Input"),
+        ("evaluate.json", b"[" * 100_000, "evaluate.json is not JSON"),
+        ("class-names.json", b"\xff", "class-names.json is not JSON"),
+        ("provenance.json", b'{"a":' * 100_000, "provenance.json is not JSON"),
+        ("disputed.json", b"{}", "disputed.json: source: Field required"),
+        ("disputed.json", b'{"source": "", "called": {"x": "1"}}', "disputed.json: called: x: "),
     ],
 )
 def test_bad_input_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str | None, complaint: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    content: str | bytes | int | None,
+    complaint: str,
 ) -> None:
+    """The content of a file, the number of lines that are left of it, or nothing."""
     write_run(tmp_path)
+    before = (tmp_path / name).read_bytes()
     (tmp_path / name).unlink()
+    if isinstance(content, int):
+        content = b"".join(before.splitlines(keepends=True)[:content])
     if content is not None:
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["report", *options()])
     monkeypatch.delitem(sys.modules, "stages.report.__main__")  # or runpy warns
@@ -517,6 +537,21 @@ def pixels(picture: pictures.Picture) -> np.ndarray:
     source = picture.source.removeprefix("data:image/png;base64,")
     content = matplotlib.image.imread(io.BytesIO(base64.b64decode(source)))
     return np.round(content * 255).astype(np.uint8)
+
+
+def test_disputed_labels_are_marked_and_the_accuracy_is_given_without_them(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    rows = artifacts.read_csv(tmp_path / "predictions.csv")
+    called = {0: rows[0]["predicted"], 1: None, 119: "3"}  # mistakes, but for the last
+    artifacts.write_json(
+        tmp_path / "disputed.json", {"source": "two <b>people</b>", "called": called}
+    )
+    page = make_page(tmp_path)
+    assert f"no. 0: people called this {rows[0]['predicted']}, too<" in page
+    assert "no. 1: people did not agree on this one<" in page
+    assert page.count("people called this") == 1 + page.count("no. 119: people called this 3<")
+    assert "of 3 test images are disputed, by two &lt;b&gt;people&lt;/b&gt;; 2 of them are" in page
+    assert f"the accuracy would be {95 / 117:.2%}; with them it is 80.00%" in page
 
 
 def test_digits_are_drawn_pixel_by_pixel() -> None:
@@ -680,6 +715,7 @@ def test_a_name_that_no_font_can_write_becomes_a_number(
 
 
 def test_colour_is_shown_in_colour_and_dim_images_bright() -> None:
+    nobody = tables.Disputed(source="", called={})
     colour = np.zeros((4, 8, 8, 3), np.uint8)
     colour[:, 2:4, 2:4] = 200, 100, 50
     kinds = {}
@@ -687,7 +723,7 @@ def test_colour_is_shown_in_colour_and_dim_images_bright() -> None:
         found = replace(
             predictions([0, 1, 1, 0], [1, 1, 0, 0], [0.6, 0.9, 0.8, 0.7]), images=images
         )
-        kinds[name] = [example.picture.kind for example in gallery.examples(found, [0])]
+        kinds[name] = [example.picture.kind for example in gallery.examples(found, [0], nobody)]
         cells = mosaic.cells(found, 4, 4)
         assert mosaic.draw(cells, found).axes
     assert kinds == {"colour": ["photo"], "dim": ["ink"]}

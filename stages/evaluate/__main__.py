@@ -2,7 +2,7 @@
 
 Reads:  the model (.keras), the test arrays, the class names.
 Writes: a prediction and the probabilities of every test digit, the classification report,
-        calibration, accuracy on corrupted images, metrics.
+        calibration, accuracy on corrupted images, disputed labels, metrics.
 """
 
 import time
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.evaluate import scoring
-from stages.evaluate.params import Params
+from stages.evaluate.params import Disputed, Params
 from stages.shared import artifacts, command, numerics, tables
 from stages.shared.errors import StageError, wrap_errors
 
@@ -95,6 +95,27 @@ def predict(model: "keras.Model", images: np.ndarray) -> np.ndarray:
     return probabilities
 
 
+def known_disputes(listed: Disputed, labels: np.ndarray, names: Sequence[str]) -> tables.Disputed:
+    """Return which labels of the test images are disputed; none if the list is about others.
+
+    Args:
+        listed: the parameter.
+        labels: (n,) integers, of the test images.
+        names: of the classes.
+
+    Raises:
+        StageError: an image is called what is no class.
+    """
+    if any(index >= len(labels) or labels[index] != label for index, label, _ in listed.images):
+        print("evaluate: evaluate.disputed is about other test images, and not used")
+        return tables.Disputed(source="", called={})
+    for index, _, label in listed.images:
+        if label is not None and label >= len(names):
+            raise StageError(f"evaluate.disputed calls image {index} {label}, which is no class")
+    called = {i: None if label is None else names[label] for i, _, label in listed.images}
+    return tables.Disputed(source=listed.source, called=called)
+
+
 def main(
     params: Params,
     *,
@@ -107,12 +128,14 @@ def main(
     per_class: Path,
     calibration: Path,
     robustness: Path,
+    disputed: Path,
     metrics: Path,
 ) -> None:
     """Load the model and the test digits, evaluate, and write the results."""
     images, labels = artifacts.read_array(test_images), artifacts.read_array(test_labels)
     names = artifacts.read_json(class_names)
     check(images, labels, names)
+    disputes = known_disputes(params.disputed, labels, names)
     network = load(numerics.keras(device="cpu"), model, images.shape[1:], len(names))
 
     started = time.perf_counter()
@@ -137,6 +160,7 @@ def main(
     tables.write(per_class, tables.ClassScores, report)
     tables.write(calibration, tables.ReliabilityBin, bins)
     tables.write(robustness, tables.CorruptionAccuracy, corrupted)
+    artifacts.write_json(disputed, disputes.model_dump())
     artifacts.write_json(metrics, summary)
     print(
         f"evaluate: accuracy {summary['accuracy']:.2%} on {len(labels):,} test images,"

@@ -1,13 +1,33 @@
 """The section `evaluate` of params.yaml."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.shared.params import Section
 from stages.shared.tables import Corruption
 
+Label = Annotated[int, Field(ge=0)]
 Severities = Annotated[tuple[Annotated[int, Field(ge=0, le=255)], ...], Field(min_length=1)]
+
+
+class Disputed(Section):
+    """Test images whose label is disputed.
+
+    Attributes:
+        source: who says so.
+        images: of each its index, its label, and what people called it instead, if they agreed.
+    """
+
+    source: str
+    images: tuple[tuple[Label, Label, Label | None], ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        indices = [index for index, _, _ in self.images]
+        if twice := [index for index in indices if indices.count(index) > 1]:
+            raise ValueError(f"disputed.images has image {twice[0]} twice")
+        return self
 
 
 class Params(Section):
@@ -21,4 +41,5 @@ class Params(Section):
     calibration_bins: int = Field(ge=2, le=100)
     corruptions: dict[Corruption, Severities] = Field(min_length=1)
     corrupted_images: int = Field(ge=1)
+    disputed: Disputed
     seed: int = Field(ge=0, lt=2**32)

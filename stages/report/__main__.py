@@ -17,6 +17,7 @@ from stages.report import confusion, drawing, figures, fonts, gallery, inputs, m
 from stages.report.inputs import Predictions
 from stages.report.params import Params
 from stages.shared import artifacts, command, network, tables
+from stages.shared.errors import StageError
 from stages.shared.params import read
 from stages.shared.tables import Table
 
@@ -27,7 +28,9 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def galleries(params: Params, predictions: Predictions) -> dict[str, list[gallery.Example]]:
+def galleries(
+    params: Params, predictions: Predictions, disputed: tables.Disputed
+) -> dict[str, list[gallery.Example]]:
     """Return the examples that each of the page's galleries shows, by the gallery's name."""
     is_error = predictions.is_error
     chosen = {
@@ -35,7 +38,9 @@ def galleries(params: Params, predictions: Predictions) -> dict[str, list[galler
         "most_confident": predictions.most_confident(~is_error, params.examples),
         "least_confident": predictions.least_confident(~is_error, params.examples),
     }
-    return {name: gallery.examples(predictions, indices) for name, indices in chosen.items()}
+    return {
+        name: gallery.examples(predictions, indices, disputed) for name, indices in chosen.items()
+    }
 
 
 def draw(
@@ -76,6 +81,7 @@ def main(
     per_class: Path,
     calibration: Path,
     robustness: Path,
+    disputed: Path,
     model: Path,
     test_images: Path,
     class_names: Path,
@@ -100,7 +106,10 @@ def main(
         "reliability": tables.read(calibration, tables.ReliabilityBin),
         "robustness": tables.read(robustness, tables.CorruptionAccuracy),
     }
+    if plotted["classes"]["class"].tolist() != names:
+        raise StageError(f"{per_class} has other classes than {class_names}")
     metrics = tables.read_json(evaluate_metrics, tables.Metrics)
+    disputes = tables.read_json(disputed, tables.Disputed)
     origin = tables.read_json(provenance, inputs.Provenance)
     layers = network.read(model)
 
@@ -114,7 +123,8 @@ def main(
         provenance=origin,
         drawing=drawing.part(layers, names),
         figures=drawings,
-        **galleries(params, scored),
+        **galleries(params, scored, disputes),
+        disputes=page.disputes(disputes, scored),
         counts=counts.tolist(),
         tints=confusion.error_tints(counts).tolist(),
         classes=page.classes(plotted["classes"]),

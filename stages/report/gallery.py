@@ -5,11 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stages.report.figures import short
 from stages.report.inputs import Predictions
 from stages.report.pictures import Picture, example, ink, signed
 from stages.shared import lowering, primitives
 from stages.shared.errors import StageError
 from stages.shared.network import Layer
+from stages.shared.tables import Disputed
 
 # The number of classes whose probabilities the tooltip of a picture lists.
 TOP = 5
@@ -32,6 +34,7 @@ class Example(NamedTuple):
         predicted: the most likely class.
         other: the true class, or the second most likely one if the prediction is correct.
         top: the most likely classes, in order.
+        dispute: what people say of it, if its label is disputed.
     """
 
     number: int
@@ -40,6 +43,7 @@ class Example(NamedTuple):
     predicted: Guess
     other: Guess
     top: list[Guess]
+    dispute: str
 
 
 class Filters(NamedTuple):
@@ -49,12 +53,12 @@ class Filters(NamedTuple):
     missing: str = ""
 
 
-def examples(predictions: Predictions, indices: Iterable[int]) -> list[Example]:
+def examples(predictions: Predictions, indices: Iterable[int], disputed: Disputed) -> list[Example]:
     """Return the test images with these indices, with their predictions."""
-    return [_example(predictions, index) for index in indices]
+    return [_example(predictions, index, disputed) for index in indices]
 
 
-def _example(predictions: Predictions, index: int) -> Example:
+def _example(predictions: Predictions, index: int, disputed: Disputed) -> Example:
     probabilities, true = predictions.probabilities[index], int(predictions.actual[index])
     order = np.argsort(-probabilities, kind="stable").tolist()
     guesses = [Guess(predictions.names[label], float(probabilities[label])) for label in order]
@@ -65,7 +69,18 @@ def _example(predictions: Predictions, index: int) -> Example:
         predicted=guesses[0],
         other=guesses[1 if order[0] == true else order.index(true)],
         top=guesses[:TOP],
+        dispute=_dispute(disputed, index, guesses[0].name),
     )
+
+
+def _dispute(disputed: Disputed, index: int, predicted: str) -> str:
+    """Return what people called an image whose label is disputed; otherwise an empty text."""
+    if index not in disputed.called:
+        return ""
+    called = disputed.called[index]
+    if called is None:
+        return "people did not agree on this one"
+    return f"people called this {short(called)}{', too' if called == predicted else ''}"
 
 
 def filters(layers: list[Layer], image: np.ndarray) -> Filters:

@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from stages.report import palette
 from stages.report.figures import short
+from stages.report.inputs import Predictions
 from stages.shared.network import Layer
-from stages.shared.tables import Table
+from stages.shared.tables import Disputed, Table
 
 Row = tuple[Any, ...]
 # The settings of a layer that the page shows, the last ones if they are not what is usual.
@@ -51,6 +53,18 @@ def render(template: str, **values: Any) -> str:
 def _static(name: str) -> Markup:
     """Return the content of a file in static/, which is our own and so is not escaped."""
     return Markup((FOLDER / "static" / name).read_text(encoding="utf-8"))  # noqa: S704
+
+
+def disputes(disputed: Disputed, predictions: Predictions) -> dict[str, Any]:
+    """Return who disputes how many labels, how many are mistakes, and the accuracy without them."""
+    is_disputed = np.isin(np.arange(len(predictions.actual)), list(disputed.called))
+    errors = predictions.is_error
+    return {
+        "source": disputed.source,
+        "count": int(is_disputed.sum()),
+        "errors": int(errors[is_disputed].sum()),
+        "accuracy": float(1 - errors[~is_disputed].mean()) if not is_disputed.all() else 0.0,
+    }
 
 
 def classes(report: Table) -> list[Row]:

@@ -1,4 +1,4 @@
-"""The columns of the tables and the names of the metrics that pass from evaluate to report.
+"""The columns of the tables and the names in the JSON that pass from evaluate to report.
 
 A table is a CSV; in memory it is a mapping from a column's name to its values, (rows,) each.
 """
@@ -60,6 +60,19 @@ class CorruptionAccuracy(BaseModel):
     accuracy_low: float
     accuracy_high: float
     count: int
+
+
+class Disputed(BaseModel):
+    """The test images whose label is disputed.
+
+    Attributes:
+        source: who says so.
+        called: by the index of an image, the name of the class that people called it instead; none
+            if they did not agree.
+    """
+
+    source: str
+    called: dict[int, str | None]
 
 
 class Metrics(BaseModel):
