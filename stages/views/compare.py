@@ -1,5 +1,7 @@
 """Compare two runs: the images that only one predicts correctly, and whether that is chance.
 
+Two trained networks are compared, not two recipes: another seed makes another network.
+
 Reads the predictions that `evaluate` wrote, in the workspace or, through DVC, in any revision, tag
 or experiment; writes nothing.
 """
@@ -12,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import NamedTuple
 
 import dvc.api
@@ -23,17 +26,28 @@ from stages.shared.errors import StageError
 from stages.views import workspace
 
 SIGNIFICANCE = 0.05
+SHOWN = 20  # of the fixed, and of the broken
+LONGEST = 65_536  # characters of a comment on GitHub
 PREDICTIONS = "artifacts/evaluation/predictions.csv"
+IMAGES = "evaluate: artifacts/prepared/test-images.npy"
+CAVEAT = "These are two trained networks, not two recipes: another seed makes another network."
 # The name of the current files, besides those of revisions.
 WORKSPACE = "workspace"
 
 
 class Run(NamedTuple):
-    """A run's name and the true and predicted label, (n,) integers, of every test digit."""
+    """The predictions of a run.
+
+    Attributes:
+        name: of the run.
+        actual, predicted: (n,) integers, the true and the predicted label of every test digit.
+        images: digest of the test digits, if it is known.
+    """
 
     name: str
     actual: np.ndarray
     predicted: np.ndarray
+    images: str = ""
 
 
 class Digit(NamedTuple):
@@ -84,17 +98,27 @@ def read(path: str, name: str) -> Run:
                 " --run"
             )
         raise StageError(f"the predictions of {name} are not available; {way}") from None
-    return parse(name, text)
+    return parse(name, text, _test_images(name))
 
 
-def parse(name: str, text: str) -> Run:
+def _test_images(name: str) -> str:
+    """Return the digest of the test images of a revision, tag, experiment or the workspace."""
+    try:
+        lock = Path("dvc.lock").read_text() if name == WORKSPACE else ""
+        lock = lock or dvc.api.read(f"{workspace.prefix()}dvc.lock", rev=name)
+    except (DvcException, OSError):
+        return ""
+    return str(workspace.records(lock).get(IMAGES, ""))
+
+
+def parse(name: str, text: str, images: str = "") -> Run:
     """Return the run whose predictions are in this CSV; StageError if the CSV is not valid."""
     try:
         rows = [(int(r["actual"]), int(r["predicted"])) for r in csv.DictReader(io.StringIO(text))]
         actual, predicted = np.array(rows).T
-    except (KeyError, TypeError, ValueError):
+    except (csv.Error, KeyError, TypeError, ValueError):
         raise StageError(f"the predictions of {name} are not actual,predicted labels") from None
-    return Run(name, actual, predicted)
+    return Run(name, actual, predicted, images)
 
 
 def mcnemar(fixed: int, broken: int) -> float:
@@ -118,7 +142,8 @@ def compare(a: Run, b: Run) -> Comparison:
     Raises:
         StageError: they were not scored on the same digits.
     """
-    if not np.array_equal(a.actual, b.actual):
+    images_differ = a.images and b.images and a.images != b.images
+    if images_differ or not np.array_equal(a.actual, b.actual):
         raise StageError(
             f"{a.name} and {b.name} were scored on other digits, {len(a.actual):,} and"
             f" {len(b.actual):,}: compare runs with the same test digits"
@@ -131,55 +156,77 @@ def compare(a: Run, b: Run) -> Comparison:
     )
     p = mcnemar(len(fixed), len(broken))
     errors = (int((~correct_a).sum()), int((~correct_b).sum()))
-    words = sentence(b.name, len(fixed), len(broken), p)
+    words = sentence(a.name, b.name, len(fixed), len(broken), p)
     return Comparison(a.name, b.name, len(table), *errors, fixed, broken, p, words)
 
 
-def sentence(name: str, fixed: int, broken: int, p: float) -> str:
-    """Return the result in words: whether the run `name` is better, worse, or neither."""
-    verdict = "no evidence of a difference"
+def sentence(a: str, b: str, fixed: int, broken: int, p: float) -> str:
+    """Return the result in words: whether the network of `b` is better, worse, or neither."""
+    verdict = f"no evidence of a difference between the networks of {a} and {b}"
     if p < SIGNIFICANCE:
-        verdict = f"{name} is {'better' if fixed > broken else 'worse'}"
-    chance = "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
-    return f"{fixed} fixed, {broken} broken: {verdict}, {chance}"
+        verdict = (
+            f"the network of {b} is {'better' if fixed > broken else 'worse'} than that of {a}"
+        )
+    chance = "p < 0.0001" if p < 0.0001 else f"p = {p:.4f}"
+    return f"{fixed:,} fixed, {broken:,} broken: {verdict}, {chance} (McNemar's exact test)"
 
 
-def as_text(found: Comparison) -> str:
-    """Return the comparison for a terminal."""
+def as_text(found: Comparison, shown: int | None) -> str:
+    """Return the comparison for a terminal, with so many of the fixed and of the broken digits."""
     lines = [
         f"{found.a} to {found.b}, the same {found.digits:,} test digits:"
-        f" {found.errors_a} errors, then {found.errors_b}",
+        f" {found.errors_a:,} errors, then {found.errors_b:,}",
         found.sentence,
+        CAVEAT,
     ]
     for word, digits in (("fixed", found.fixed), ("broken", found.broken)):
-        lines += [f"  {word:6} no. {d.number:>5}: a {d.actual}, {d.a} -> {d.b}" for d in digits]
+        lines += [f"  {word:6} no. {d.number:>5}, {_words(d)}" for d in digits[:shown]]
+        if left := len(digits) - len(digits[:shown]):
+            lines.append(f"  and {left:,} more {word}; all of them: --all")
     return "\n".join(lines)
 
 
-def as_markdown(found: Comparison) -> str:
-    """Return the comparison for a pull request."""
+def as_markdown(found: Comparison, shown: int | None) -> str:
+    """Return the comparison for a pull request, with so many of the fixed and the broken digits.
+
+    It is not longer than a comment may be.
+    """
     both = f"{found.digits - found.errors_a - len(found.broken):,}"
     neither = f"{found.errors_a - len(found.fixed):,}"
-    return "\n".join(
+    text = "\n".join(
         [
             f"**{found.sentence}**",
             "",
+            CAVEAT,
+            "",
             f"| {found.digits:,} test digits | {found.b} correct | {found.b} errors |",
             "|---|---:|---:|",
-            f"| **{found.a} correct** | {both} | {len(found.broken)} |",
-            f"| **{found.a} errors** | {len(found.fixed)} | {neither} |",
+            f"| **{found.a} correct** | {both} | {len(found.broken):,} |",
+            f"| **{found.a} errors** | {len(found.fixed):,} | {neither} |",
             "",
-            f"Fixed: {_numbers(found.fixed)}. Broken: {_numbers(found.broken)}.",
+            f"Fixed: {_numbers(found.fixed, shown)}.",
+            "",
+            f"Broken: {_numbers(found.broken, shown)}.",
         ]
     )
+    if len(text) <= LONGEST or shown == 0:
+        return text
+    return as_markdown(found, (shown or max(len(found.fixed), len(found.broken))) // 2)
 
 
-def _numbers(digits: Sequence[Digit]) -> str:
-    return ", ".join(f"{d.number} ({d.actual}: {d.a} → {d.b})" for d in digits) or "none"
+def _numbers(digits: Sequence[Digit], shown: int | None) -> str:
+    words = [f"no. {d.number} ({_words(d)})" for d in digits[:shown]]
+    if left := len(digits) - len(words):
+        words.append(f"and {left:,} more")
+    return ", ".join(words) or "none"
 
 
-def as_json(found: Comparison) -> str:
-    """Return the comparison for a script."""
+def _words(digit: Digit) -> str:
+    return f"true {digit.actual}: was {digit.a}, now {digit.b}"
+
+
+def as_json(found: Comparison, _: int | None) -> str:
+    """Return the comparison for a script, with all digits."""
     digits = {n: [d._asdict() for d in getattr(found, n)] for n in ("fixed", "broken")}
     return json.dumps(asdict(found) | digits, indent=2)
 
@@ -193,6 +240,9 @@ def main() -> None:
     parser.add_argument(
         "--run", action="store_true", help="first run the revisions, in temporary clones"
     )
+    parser.add_argument(
+        "--all", action="store_true", help=f"list all digits, not {SHOWN} fixed and {SHOWN} broken"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--md", dest="show", action="store_const", const=as_markdown)
     form.add_argument("--json", dest="show", action="store_const", const=as_json)
@@ -204,7 +254,7 @@ def main() -> None:
             elif options.run and name != WORKSPACE:
                 workspace.run(name, "evaluate")
         runs = [read(options.predictions, name) for name in (options.a, options.b)]
-        print((options.show or as_text)(compare(*runs)))
+        print((options.show or as_text)(compare(*runs), None if options.all else SHOWN))
     except StageError as error:
         sys.exit(f"compare: {error}")
 

@@ -6,40 +6,21 @@ their digests, may come from where earlier downloads are kept. Nothing here is c
 
 import argparse
 import json
+import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from stages.shared import params
 from stages.shared.errors import StageError, wrap_errors
-from stages.views import workspace
+from stages.views import attestation, compare, machine, workspace
 
 # Exit codes, besides 0.
 DIFFERENT, IMPOSSIBLE = 1, 2
-
-
-def records(lock: Path) -> dict[str, Any]:
-    """Return what dvc.lock records, in its order: digests and parameters by stage and name."""
-    with wrap_errors(f"{lock.name} is not valid"):
-        stages = YAML(typ="safe").load(lock.read_text())["stages"]
-        return {
-            f"{stage}: {name}": value
-            for stage, recorded in stages.items()
-            for name, value in _entries(recorded)
-        }
-
-
-def _entries(recorded: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    yield "its command", recorded["cmd"]
-    for kind in ("deps", "outs"):
-        for entry in recorded.get(kind, []):
-            yield entry["path"], entry["md5"]
-    for file, values in recorded.get("params", {}).items():
-        yield from ((f"{file}: {key}", value) for key, value in values.items())
 
 
 def metrics(project: Path) -> dict[str, Any]:
@@ -57,54 +38,134 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     return [name for name in {**before, **after} if before.get(name) != after.get(name)]
 
 
-def verify(revision: str) -> tuple[bool, str]:
+def verify(revision: str, attest: Path | None = None) -> tuple[bool, str]:
     """Return whether a revision is reproduced here, and a sentence about it.
+
+    Args:
+        revision: its name.
+        attest: file to write an attestation to.
 
     Raises:
         StageError: it cannot be run.
     """
     with workspace.clone(revision) as project:
-        lock = project / "dvc.lock"
-        if not lock.is_file():
+        path = project / "dvc.lock"
+        if not path.is_file():
             raise StageError(f"{revision} has no dvc.lock in this folder")
-        recorded, numbers = records(lock), metrics(project)
+        lock = path.read_text()
+        recorded, numbers = workspace.records(lock), metrics(project)
         link_data(project)
-        started = time.monotonic()
-        for line in workspace.repro(project):
+        began = _now()
+        run(project)
+        times = attestation.Times(started_on=began, finished_on=_now())
+        found, now = workspace.records(path.read_text()), metrics(project)
+        other, changed = differences(recorded, found), differences(numbers, now)
+        sentence = (
+            f"the same: all {len(recorded)} digests and parameters of {revision} are as recorded"
+        )
+        if other or changed:
+            first, *_ = other + changed
+            words = [f"{k}: recorded {numbers.get(k)}, here {now.get(k)}" for k in changed]
+            words += changed_predictions(project, recorded, found)
+            sentence = "; ".join([f"not the same: {first} is the first to differ", *words])
+        same = not (other or changed)
+        if attest:
+            found_here = machine.of_stages()
+            statement = attestation.attest(project, lock, found_here, times, same, sentence)
+            attestation.write(attest, statement)
+    return same, sentence
+
+
+def run(project: Path) -> None:
+    """Run all stages in a clone, with a line of progress for each."""
+    started = time.monotonic()
+    with closing(workspace.repro(project)) as lines:
+        for line in lines:
             if line.startswith("Running stage '"):
                 seconds = time.monotonic() - started
-                print(f"verify: {line.split(chr(39))[1]} ({seconds:.0f} s)", file=sys.stderr)
-        found, now = records(lock), metrics(project)
-    other = differences(recorded, found)
-    changed = differences(numbers, now)
-    if not other + changed:
-        count = len(recorded)
-        return True, f"the same: all {count} digests and parameters of {revision} are as recorded"
-    words = [f"{k}: recorded {numbers.get(k)}, here {now.get(k)}" for k in changed]
-    first, *_ = other + changed
-    return False, "; ".join([f"not the same: {first} is the first to differ", *words])
+                stage = line.split("'")[1]
+                print(f"verify: {stage} ({seconds:.0f} s)", file=sys.stderr, flush=True)
+
+
+def changed_predictions(
+    project: Path, recorded: Mapping[str, Any], found: Mapping[str, Any]
+) -> list[str]:
+    """Return in words how many predictions differ from those recorded, if these are at hand."""
+    name = f"evaluate: {compare.PREDICTIONS}"
+    if recorded.get(name) == found.get(name):
+        return []
+    before, after = workspace.cached(recorded.get(name)), (project / compare.PREDICTIONS)
+    if not before.is_file():
+        return ["the recorded predictions are not in the cache here, to compare"]
+    a, b = (compare.parse("dvc.lock", path.read_text()).predicted for path in (before, after))
+    if len(a) != len(b):
+        return [f"{len(a):,} predictions recorded, here {len(b):,}"]
+    return [f"{(a != b).sum():,} of {len(a):,} predictions differ, {(a != b).mean():.2%}"]
 
 
 def link_data(project: Path) -> None:
     """Link data that are beside the project, or in it but not in git, into the clone."""
-    data = str(params.read(project / "params.yaml").get("prepare", {}).get("data", ""))
+    data = str(params.read(project / params.FILE).get("prepare", {}).get("data", ""))
     if not (project / data).exists() and Path(data).exists():
         (project / data).parent.mkdir(parents=True, exist_ok=True)
         (project / data).symlink_to(Path(data).resolve())
+
+
+def check(revision: str, file: Path) -> tuple[bool, str]:
+    """Return whether an attestation agrees with a revision, and a sentence about it.
+
+    Raises:
+        StageError: there is no such revision, or no such attestation.
+    """
+    statement = attestation.read(file)
+    agrees, sentence = attestation.check(
+        statement, workspace.commit(revision), workspace.lock(revision)
+    )
+    return agrees, f"{file} {sentence}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _stop(*_: object) -> None:
+    """Exit by an exception, so that the clone is removed, with the exit code of SIGTERM."""
+    sys.exit(128 + signal.SIGTERM)
 
 
 def main() -> None:
     """Verify the revision on the command line; exit 0 if it is the same, 1 if not, 2 on failure."""
     parser = argparse.ArgumentParser(prog="python -m stages.views.verify", description=__doc__)
     parser.add_argument("revision", nargs="?", default="HEAD", help="a revision or tag (HEAD)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
+        "--attest",
+        metavar="FILE",
+        type=Path,
+        help="write what was found to this file, to be signed",
+    )
+    form.add_argument(
+        "--check", metavar="FILE", type=Path, help="run nothing: does this attestation agree?"
+    )
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, _stop)
     try:
-        same, sentence = verify(options.revision)
-    except StageError as error:
+        if options.check:
+            good, sentence = check(options.revision, options.check)
+        else:
+            if workspace.git("status", "--porcelain") and options.revision == "HEAD":
+                print(
+                    "verify: HEAD, without the changes here that are not committed", file=sys.stderr
+                )
+            good, sentence = verify(options.revision, options.attest)
+    except (StageError, OSError) as error:
         print(f"verify: {error}", file=sys.stderr)
         sys.exit(IMPOSSIBLE)
+    except KeyboardInterrupt:
+        print("verify: interrupted; nothing was changed", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     print(f"verify: {sentence}")
-    sys.exit(0 if same else DIFFERENT)
+    sys.exit(0 if good else DIFFERENT)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """What views need of DVC: are the results up to date, and those of another revision."""
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from ruamel.yaml import YAML
 
 from stages.shared.errors import StageError, wrap_errors
 
@@ -42,10 +45,35 @@ def check(stage: str) -> None:
         )
 
 
+def git(*words: str, folder: Path | None = None) -> str:
+    """Return what git prints in a folder; nothing if it fails."""
+    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False)
+    return done.stdout.strip("\n")
+
+
 def prefix() -> str:
     """Return the path of this folder in its git repository, with a slash at the end, if any."""
-    words = ["git", "rev-parse", "--show-prefix"]
-    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+    return git("rev-parse", "--show-prefix")
+
+
+def commit(revision: str) -> str:
+    """Return the commit that is named so.
+
+    Raises:
+        StageError: there is none, or no git repository.
+    """
+    from dvc.repo import Repo
+    from dvc.scm import resolve_rev
+
+    with wrap_errors(f"{revision} cannot be found"), Repo() as repo:
+        return str(resolve_rev(repo.scm, revision))
+
+
+def lock(revision: str) -> str:
+    """Return the dvc.lock of a revision; nothing if it has none."""
+    # Not `git`, which leaves out line breaks at the end.
+    words = ["git", "show", f"{commit(revision)}:{prefix()}dvc.lock"]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout
 
 
 @contextmanager
@@ -59,18 +87,14 @@ def clone(revision: str, cache: Path | None = None) -> Iterator[Path]:
     Raises:
         StageError: there is no such revision, or no git repository.
     """
-    from dvc.repo import Repo
-    from dvc.scm import resolve_rev
-
+    found, root = commit(revision), git("rev-parse", "--show-toplevel")
     with TemporaryDirectory() as parent:
-        with wrap_errors(f"{revision} cannot be cloned"), Repo() as repo:
-            commit, root = resolve_rev(repo.scm, revision), repo.scm.root_dir
         # As deep as the repository, so that data beside it have their place beside the clone.
         folder = Path(parent, *Path(root).parts[1:])
         project = folder / prefix()
         for words in (
             ["git", "clone", "-q", "--shared", "--no-checkout", root, str(folder)],
-            ["git", "-C", str(folder), "checkout", "-q", "--detach", commit],
+            ["git", "-C", str(folder), "checkout", "-q", "--detach", found],
             ["dvc", "--cd", str(project), "cache", "dir", "-q", "--local", str(cache or "cache")],
         ):
             done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -79,30 +103,45 @@ def clone(revision: str, cache: Path | None = None) -> Iterator[Path]:
         yield project
 
 
-def repro(project: Path, *words: str) -> Iterator[str]:
-    """Run `dvc repro` in a clone; yield the lines that it prints.
+def repro(project: Path, *words: str) -> Generator[str]:
+    """Run `dvc repro` in a clone; yield the lines that it prints. If closed early, end it.
 
     Raises:
         StageError: it fails.
     """
-    with TemporaryDirectory() as site:
-        process = subprocess.Popen(
+    with (
+        TemporaryDirectory() as site,
+        subprocess.Popen(
             ["dvc", "repro", *words],
             cwd=project,
             env=os.environ | {"DVC_SITE_CACHE_DIR": site},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-        )
+            start_new_session=True,
+        ) as process,
+    ):
         lines = []
-        for line in process.stdout or []:
-            lines.append(line.rstrip())
-            yield lines[-1]
+        try:
+            for line in process.stdout or []:
+                lines.append(line.rstrip())
+                yield lines[-1]
+        finally:
+            with suppress(ProcessLookupError):  # its stages, too
+                os.killpg(process.pid, signal.SIGTERM)
         if process.wait():
             problems = [line for line in lines if ": " in line and not line.startswith("ERROR")]
             raise StageError(
                 f"it does not run: {[*problems, *lines][-1] if lines else 'no reason'}"
             )
+
+
+def cached(md5: str | None) -> Path:
+    """Return where DVC's cache has, or would have, the content with this digest."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        return Path(repo.cache.local.oid_to_path(md5 or "none"))
 
 
 def run(revision: str, stage: str) -> None:
@@ -115,9 +154,40 @@ def run(revision: str, stage: str) -> None:
 
     with Repo() as repo:
         cache = Path(repo.cache.local_cache_dir)
-    with clone(revision, cache) as project:
-        for line in repro(project, stage):
+    with clone(revision, cache) as project, closing(repro(project, stage)) as lines:
+        for line in lines:
             print(line, file=sys.stderr, flush=True)
+
+
+def records(lock: str) -> dict[str, Any]:
+    """Return what a dvc.lock records, in its order: digests and parameters by stage and name."""
+    with wrap_errors("dvc.lock is not valid"):
+        stages = YAML(typ="safe").load(lock)["stages"]
+        return {
+            f"{stage}: {name}": value
+            for stage, recorded in stages.items()
+            for name, value in _entries(recorded)
+        }
+
+
+def outputs(lock: str) -> dict[str, str]:
+    """Return the digests of the outputs that a dvc.lock records, by their paths."""
+    with wrap_errors("dvc.lock is not valid"):
+        stages = YAML(typ="safe").load(lock)["stages"]
+        return {
+            entry["path"]: entry["md5"]
+            for recorded in stages.values()
+            for entry in recorded.get("outs", [])
+        }
+
+
+def _entries(recorded: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield "its command", recorded["cmd"]
+    for kind in ("deps", "outs"):
+        for entry in recorded.get(kind, []):
+            yield entry["path"], entry["md5"]
+    for file, values in recorded.get("params", {}).items():
+        yield from ((f"{file}: {key}", value) for key, value in values.items())
 
 
 def _is_here(path: str) -> bool:

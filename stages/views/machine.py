@@ -1,0 +1,96 @@
+"""Describe the machine that the stages run on, as `python -m stages.views.machine` prints it.
+
+Run by the `python` that runs the stages, which may be an emulated one.
+"""
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from stages.shared import numerics
+from stages.shared.errors import wrap_errors
+
+CACHES = "sys/devices/system/cpu/cpu0/cache/index*"
+# Of the instruction sets, those that kernels are written for.
+SHOWN = r"sse4|avx|fma|f16c|amx"
+
+
+def describe() -> dict[str, Any]:
+    """Return the processor, the system, Python and the packages of this process.
+
+    Without names of the machine or its user.
+    """
+    processor = _processor()
+    flags = processor.get("flags", "").split()
+    return {
+        "cpu": _name(processor),
+        "caches": _caches(),
+        "cores": len(psutil.Process().cpu_affinity() or [0]) if psutil.LINUX else os.cpu_count(),
+        "instruction_sets": [flag for flag in flags if re.match(SHOWN, flag)],
+        "kernel": f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}",
+        "libc": " ".join(platform.libc_ver()),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "packages": numerics.versions(),
+    }
+
+
+def of_stages() -> dict[str, Any]:
+    """Return what `describe` says where the stages run: of an emulated processor, its name.
+
+    An emulator shows the files of the real processor to what it runs, and itself to others.
+
+    Raises:
+        StageError: it cannot be found out.
+    """
+    words = ["python", "-m", "stages.views.machine"]
+    pipe = subprocess.PIPE
+    with (
+        wrap_errors("what runs the stages cannot be described"),
+        subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) as process,
+    ):
+        line = process.stdout.readline() if process.stdout else ""
+        found: dict[str, Any] = json.loads(line)
+        running = psutil.Process(process.pid).cmdline()
+    emulator = Path(running[0]).name
+    if emulator.startswith("qemu-"):
+        model = running[running.index("-cpu") + 1] if "-cpu" in running else "default"
+        found |= {"cpu": f"{model}, emulated by {emulator}", "instruction_sets": [], "caches": {}}
+    return found
+
+
+def _processor() -> dict[str, str]:
+    """Return what Linux says of the first processor."""
+    report = Path("/proc/cpuinfo")
+    first = report.read_text().partition("\n\n")[0] if report.is_file() else ""
+    return dict(re.findall(r"^(.+?)\s*: (.+)$", first, re.MULTILINE))
+
+
+def _name(processor: Mapping[str, str]) -> str:
+    if "model name" not in processor:
+        return platform.processor() or platform.machine()
+    numbers = (f"{name} {processor.get(name, '?')}" for name in ("cpu family", "model"))
+    return f"{processor['model name']} ({', '.join(numbers)})"
+
+
+def _caches() -> dict[str, str]:
+    """Return the sizes of the caches of the first core, by level and type."""
+    found = {}
+    for folder in sorted(Path("/").glob(CACHES)):
+        level, kind, size = (
+            (folder / name).read_text().strip() for name in ("level", "type", "size")
+        )
+        found[f"L{level} {kind}"] = size
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(describe()), flush=True)
+    sys.stdin.read()  # until it is known what runs this
