@@ -18,7 +18,8 @@ import psutil
 from stages.shared import numerics
 from stages.shared.errors import wrap_errors
 
-CACHES = "sys/devices/system/cpu/cpu0/cache/index*"
+# The numbers of _SC_LEVEL1_DCACHE_SIZE and so on, in glibc's confname.h.
+CACHES = {"L1d": 188, "L2": 191, "L3": 194}
 # Of the instruction sets, those that kernels are written for.
 SHOWN = r"sse4|avx|fma|f16c|amx"
 
@@ -30,12 +31,13 @@ def describe() -> dict[str, Any]:
     """
     processor = _processor()
     flags = processor.get("flags", "").split()
+    kernel = platform.release().partition("-")[0]
     return {
         "cpu": _name(processor),
         "caches": _caches(),
         "cores": len(psutil.Process().cpu_affinity() or [0]) if psutil.LINUX else os.cpu_count(),
         "instruction_sets": [flag for flag in flags if re.match(SHOWN, flag)],
-        "kernel": f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}",
+        "kernel": f"{platform.system()} {kernel} {platform.machine()}",
         "libc": " ".join(platform.libc_ver()),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "packages": numerics.versions(),
@@ -62,7 +64,7 @@ def of_stages() -> dict[str, Any]:
     emulator = Path(running[0]).name
     if emulator.startswith("qemu-"):
         model = running[running.index("-cpu") + 1] if "-cpu" in running else "default"
-        found |= {"cpu": f"{model}, emulated by {emulator}", "instruction_sets": [], "caches": {}}
+        found |= {"cpu": f"{model}, emulated by {emulator}", "instruction_sets": []}
     return found
 
 
@@ -80,15 +82,11 @@ def _name(processor: Mapping[str, str]) -> str:
     return f"{processor['model name']} ({', '.join(numbers)})"
 
 
-def _caches() -> dict[str, str]:
-    """Return the sizes of the caches of the first core, by level and type."""
-    found = {}
-    for folder in sorted(Path("/").glob(CACHES)):
-        level, kind, size = (
-            (folder / name).read_text().strip() for name in ("level", "type", "size")
-        )
-        found[f"L{level} {kind}"] = size
-    return found
+def _caches() -> dict[str, int]:
+    """Return the sizes of the caches, in KiB, as the C library reads them off the processor."""
+    if platform.libc_ver()[0] != "glibc":
+        return {}
+    return {name: os.sysconf(number) // 1024 for name, number in CACHES.items()}
 
 
 if __name__ == "__main__":
