@@ -1,13 +1,15 @@
 """Print digests of what TensorFlow computes here, to compare CPUs, one line a name.
 
-`python -m tests.portability operations` runs single operations, `python -m tests.portability
-networks` three training steps of each network of the zoo, both with the settings of the stages.
+`python -m tests.portability operations` runs single operations; `networks`, three training steps of
+each network of the zoo; `recipes`, two of the recipes in README, with shards as large as there.
+All have the settings of the stages.
 """
 
 import hashlib
 import inspect
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -18,10 +20,14 @@ keras = numerics.keras()
 
 import tensorflow as tf  # noqa: E402
 
+from stages.train import network as networks  # noqa: E402
 from stages.train.cluster import Cluster  # noqa: E402
 from stages.train.disassembly import disassemble  # noqa: E402
+from stages.train.params import Params  # noqa: E402
 from stages.train.sharded import ShardedModel  # noqa: E402
+from stages.train.splits import Split  # noqa: E402
 from tests import zoo  # noqa: E402
+from tests.project import REPOSITORY, read_yaml  # noqa: E402
 from tests.test_zoo import params  # noqa: E402
 
 rng = np.random.default_rng(1)
@@ -72,6 +78,19 @@ OTHERS: dict[str, Callable[[], Any]] = {
 }
 
 
+RECIPES: dict[str, dict[str, Any]] = {
+    "simple": {},
+    "residual": {
+        "filters": [[24, 24], [48, 48, 48]],
+        "kernel_sizes": [3, 3],
+        "dense_units": [256],
+        "dropout": 0.4,
+        "hard_example_fraction": 1.0,
+        "augmented_fraction": 1.0,
+    },
+}
+
+
 def operation(name: str) -> Any:
     """Return the outputs of an operation."""
     if name in OTHERS:
@@ -87,20 +106,45 @@ def network(name: str) -> Any:
     images, labels = map(tf.constant, zoo.images())
     net(images[:1])
     net = disassemble(net, zoo.IMAGE_SHAPE)
-    model = ShardedModel(net, params(shards=2), Cluster())
+    # Each of two shards has half of a batch.
+    return trained(net, params(shards=2), images, labels, (32, 32, 2))
+
+
+def recipe(name: str) -> Any:
+    """Return the weights of a network after two steps as in README, and then its outputs.
+
+    One shard stands for all.
+    """
+    settings = read_yaml(REPOSITORY / "params.yaml")["train"] | {"network": name} | RECIPES[name]
+    settings |= {"batch_size": settings["batch_size"] // settings["shards"], "shards": 1}
+    chosen = Params.model_validate_json(json.dumps(settings))
+    digits = np.random.default_rng(2)
+    images = digits.integers(0, 256, (chosen.batch_size, 28, 28, 1), np.uint8)
+    labels = (np.arange(chosen.batch_size) % 10).astype(np.uint8)
+    scale = {"mean": 33.0, "standard_deviation": 78.0}
+    net = networks.build(chosen, Split(images, labels), scale)
+    return trained(net, chosen, *map(tf.constant, (images, labels)), (len(images),) * 2)
+
+
+def trained(net: Any, chosen: Params, images: Any, labels: Any, sizes: Iterable[int]) -> Any:
+    """Return a network's weights after a step of each of these sizes, and then its outputs."""
+    model = ShardedModel(net, chosen, Cluster())
     optimizer = keras.optimizers.Adam(0.01)
     model.compile(optimizer)
     optimizer.build(net.trainable_variables)
     step = tf.function(model.train_step, autograph=False)
-    for size in (32, 32, 2):  # of which each shard has half
+    for size in sizes:
         step((images[:size], labels[:size]))
     return [*net.get_weights(), net(images)]
 
 
 if __name__ == "__main__":
     [kind] = sys.argv[1:]
-    compute = operation if kind == "operations" else network
-    names = [*BY_NAME, *OTHERS] if kind == "operations" else [*zoo.NETWORKS]
+    compute, names = {
+        "operations": (operation, [*BY_NAME, *OTHERS]),
+        "networks": (network, [*zoo.NETWORKS]),
+        "recipes": (recipe, [*RECIPES]),
+    }[kind]
     for name in names:
         if name == "mixed_precision":  # needs other instructions
             continue

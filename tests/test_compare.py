@@ -1,6 +1,7 @@
 """The view that compares two runs: exact numbers, plain sentences, and what to do without a run."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -59,16 +60,20 @@ def two_runs(fixed: int, broken: int) -> tuple[compare.Run, compare.Run]:
 @pytest.mark.parametrize(
     ("fixed", "broken", "sentence"),
     [
-        (12, 9, "12 fixed, 9 broken: no evidence of a difference, p = 0.66"),
-        (15, 3, "15 fixed, 3 broken: wider is better, p = 0.0075"),
-        (2, 14, "2 fixed, 14 broken: wider is worse, p = 0.0042"),
-        (30, 1, "30 fixed, 1 broken: wider is better, p < 0.0001"),
-        (0, 0, "0 fixed, 0 broken: no evidence of a difference, p = 1"),
+        (12, 9, "12 fixed, 9 broken: no evidence of a difference between {}, p = 0.6636 ({})"),
+        (15, 3, "15 fixed, 3 broken: {} is better than that of main, p = 0.0075 ({})"),
+        (2, 14, "2 fixed, 14 broken: {} is worse than that of main, p = 0.0042 ({})"),
+        (30, 1, "30 fixed, 1 broken: {} is better than that of main, p < 0.0001 ({})"),
+        (42, 24, "42 fixed, 24 broken: {} is better than that of main, p = 0.0356 ({})"),
+        (43, 26, "43 fixed, 26 broken: no evidence of a difference between {}, p = 0.0533 ({})"),
+        (0, 0, "0 fixed, 0 broken: no evidence of a difference between {}, p = 1.0000 ({})"),
     ],
 )
 def test_the_sentence_says_what_the_numbers_say(fixed: int, broken: int, sentence: str) -> None:
     found = compare.compare(*two_runs(fixed, broken))
-    assert found.sentence == sentence
+    no = "no evidence" in sentence
+    who = "the networks of main and wider" if no else "the network of wider"
+    assert found.sentence == sentence.format(who, "McNemar's exact test")
     assert (found.errors_a, found.errors_b) == (5 + fixed, 5 + broken)
     assert [digit.number for digit in found.fixed] == list(range(5, 5 + fixed))
     assert all(digit.b == digit.actual != digit.a for digit in found.fixed)
@@ -80,23 +85,59 @@ def test_runs_on_other_digits_are_not_compared() -> None:
     for other in (a.actual[::-1], a.actual[:50]):
         with pytest.raises(StageError, match="main and small were scored on other digits, 100 and"):
             compare.compare(a, compare.Run("small", other, other))
+    images = a._replace(images="one digest"), a._replace(name="small", images="another")
+    with pytest.raises(StageError, match="main and small were scored on other digits"):
+        compare.compare(*images)
+    assert compare.compare(images[0], a).p == 1, "one of them does not say"
 
 
-def test_markdown_is_a_table_that_adds_up() -> None:
-    shown = compare.as_markdown(compare.compare(*two_runs(2, 1)))
-    assert shown.startswith("**2 fixed, 1 broken: no evidence of a difference, p = 1**\n\n|")
+def test_text_and_markdown_have_the_numbers_in_words() -> None:
+    found = compare.compare(*two_runs(2, 1))
+    shown = compare.as_markdown(found, None)
+    assert shown.startswith(
+        "**2 fixed, 1 broken: no evidence of a difference between the networks of main and wider,"
+    )
     assert "| **main correct** | 92 | 1 |\n| **main errors** | 2 | 5 |" in shown
-    assert "Fixed: 5 (5: 11 → 5), 6 (6: 11 → 6). Broken: 50 (0: 0 → 12)." in shown
+    fixed = ["true 5: was 11, now 5", "true 6: was 11, now 6"]
+    assert f"Fixed: no. 5 ({fixed[0]}), no. 6 ({fixed[1]}).\n" in shown
+    assert shown.endswith("Broken: no. 50 (true 0: was 0, now 12).")
+    lines = compare.as_text(found, None).splitlines()
+    assert lines[0] == "main to wider, the same 100 test digits: 7 errors, then 6"
+    assert lines[2] == compare.CAVEAT
+    assert lines[3] == f"  fixed  no.     5, {fixed[0]}"
+    assert lines[5:] == ["  broken no.    50, true 0: was 0, now 12"]
+
+
+def test_long_lists_are_cut_short_and_a_comment_is_never_too_long() -> None:
+    found = compare.compare(*two_runs(45, 25))
+    lines = compare.as_text(found, compare.SHOWN).splitlines()
+    assert len(lines) == 3 + 2 * (compare.SHOWN + 1)
+    assert "  and 25 more fixed; all of them: --all" in lines
+    assert lines[-1] == "  and 5 more broken; all of them: --all"
+    assert len(compare.as_text(found, None).splitlines()) == 3 + 70
+
+    actual = np.zeros(10_000, int)
+    a = compare.Run("a", actual, np.where(np.arange(10_000) < 9_000, 1, 0))
+    b = compare.Run("b", actual, np.where(np.arange(10_000) < 9_000, 0, 1))
+    text = compare.as_markdown(compare.compare(a, b), None)
+    assert len(text) <= 65_536
+    assert ", and 8,438 more.\n" in text
+    assert len(compare.as_markdown(compare.compare(a, b), compare.SHOWN)) < 3_000
 
 
 def test_json_has_every_digit() -> None:
-    shown = json.loads(compare.as_json(compare.compare(*two_runs(1, 0))))
+    shown = json.loads(compare.as_json(compare.compare(*two_runs(1, 0)), 0))
     assert shown["fixed"] == [{"number": 5, "actual": 5, "a": 11, "b": 5}]
     assert (shown["broken"], shown["digits"], shown["p"]) == ([], 100, 1)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "actual,predicted\n", "actual\n1\n", "actual,predicted\n1,seven\n1\n"]
+    "text",
+    [
+        *("", "actual,predicted\n", "actual\n1\n", "actual,predicted\n1,seven\n1\n"),
+        *("actual,predicted\n1\r2,3\n", "actual,predicted\n1,2\n3"),
+        "actual,predicted\n" + "9" * 200_000,
+    ],
 )
 def test_predictions_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(StageError, match="the predictions of HEAD are not"):
@@ -113,15 +154,16 @@ def project(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 def test_workspace_revision_tag_and_experiment_can_be_compared(project: Clone) -> None:
+    def digits(text: str) -> list[str]:
+        """All but the names."""
+        return re.sub(r"\b(HEAD|first|longer|workspace)\b", "a run", text).splitlines()
+
     by_default = check(COMMAND, project.folder)
     assert by_default.startswith("HEAD to workspace, the same 100 test digits: ")
     for names in (["first"], ["HEAD", "longer"], ["HEAD", "workspace"]):
-        assert (
-            check([*COMMAND, *names], project.folder)
-            .replace(names[-1] + " is better", "workspace is better")
-            .splitlines()[1:]
-            == (by_default.splitlines()[1:])
-        ), "the workspace is still as the experiment left it"
+        assert digits(check([*COMMAND, *names], project.folder)) == digits(by_default), (
+            "the workspace is still as the experiment left it"
+        )
     assert "0 fixed, 0 broken" in check([*COMMAND, "longer", "workspace", "--md"], project.folder)
     assert json.loads(check([*COMMAND, "--json"], project.folder))["a"] == "HEAD"
 
@@ -154,7 +196,7 @@ def test_results_that_are_not_those_of_the_lock_are_refused_with_a_way_out(
     project.git("checkout", "metrics")
     project.dvc("checkout")
     answer = check([*COMMAND, "worse"], project.folder)
-    assert "workspace is better" in answer, answer
+    assert "the network of workspace is better than that of worse" in answer, answer
     shutil.rmtree(project.folder / ".dvc/cache")
     assert "worse are not available" in failure(project.folder, "worse")
     made = check([*COMMAND, "worse", "workspace", "--run"], project.folder)

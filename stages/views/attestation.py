@@ -6,7 +6,7 @@ Provenance, https://slsa.dev/spec/v1.0/provenance.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -118,7 +118,7 @@ def attest(
         same: whether all came out as it was committed.
         sentence: what came out.
     """
-    outputs = workspace.outputs((project / "dvc.lock").read_text())
+    outputs = workspace.digests((project / "dvc.lock").read_text(), "outs")
     return Statement(
         subject=[
             Resource(name=path, digest={"md5": md5, **_sha256(project / path)})
@@ -172,17 +172,22 @@ def check(statement: Statement, commit: str, lock: str) -> tuple[bool, str]:
         about += ", which has the same dvc.lock"
     if not statement.found.get("same"):
         return False, f"{about}, and found: {statement.found.get('sentence')}"
-    attested = {resource.name: resource.digest.get("md5") for resource in statement.subject}
-    recorded = workspace.outputs(lock)
-    for name in {**recorded, **attested}:
-        if attested.get(name) != recorded.get(name):
-            return False, (
-                f"{about}, but disagrees with it: {name} is {recorded.get(name)} in dvc.lock and"
-                f" {attested.get(name)} in the attestation"
-            )
+    outputs, dependencies = (workspace.digests(lock, kind) for kind in ("outs", "deps"))
+    materials = statement.predicate.build_definition.resolved_dependencies
+    used = _md5(materials)
+    for attested, recorded in (
+        (used, {name: dependencies.get(name) for name in used}),
+        (_md5(statement.subject), outputs),
+    ):
+        for name in {**recorded, **attested}:
+            if attested.get(name) != recorded.get(name):
+                return False, (
+                    f"{about}, but disagrees with it: {name} is {recorded.get(name)} in dvc.lock"
+                    f" and {attested.get(name)} in the attestation"
+                )
     when = statement.predicate.run_details.metadata.finished_on[:10]
     cpu = statement.machine.get("cpu")
-    return True, f"{about}: all {len(recorded)} outputs came out the same on {cpu}, {when}"
+    return True, f"{about}: all {len(outputs)} outputs came out the same on {cpu}, {when}"
 
 
 def _materials(project: Path, lock: str) -> Iterator[Resource]:
@@ -196,12 +201,19 @@ def _materials(project: Path, lock: str) -> Iterator[Resource]:
         digest={"gitCommit": commit},
     )
     yield Resource(name="dvc.lock", digest={"sha256": hashlib.sha256(lock.encode()).hexdigest()})
-    yield Resource(name="requirements.lock", digest=_sha256(project / "requirements.lock"))
+    recorded = workspace.digests(lock, "deps")
     data = str(params.read(project / params.FILE).get("prepare", {}).get("data"))
-    yield Resource(name=data, digest={"md5": str(workspace.records(lock).get(f"prepare: {data}"))})
+    for name in ("requirements.lock", data):
+        md5 = {"md5": recorded[name]} if name in recorded else {}
+        yield Resource(name=name, digest={**md5, **_sha256(project / name)})
     if (project / data).suffix == ".json":  # it describes data on the internet
         for name, digest in artifacts.read_json(project / data).get("sha256", {}).items():
             yield Resource(name=name, digest={"sha256": digest})
+
+
+def _md5(resources: Sequence[Resource]) -> dict[str, str | None]:
+    """Return the MD5 of those that have one, by their names."""
+    return {one.name: one.digest["md5"] for one in resources if "md5" in one.digest}
 
 
 def _sha256(path: Path) -> Digest:

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 from ruamel.yaml import YAML
 
@@ -127,13 +127,11 @@ def repro(project: Path, *words: str) -> Generator[str]:
                 lines.append(line.rstrip())
                 yield lines[-1]
         finally:
-            with suppress(ProcessLookupError):  # its stages, too
-                os.killpg(process.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # and its stages: nothing of the clone is needed
+                os.killpg(process.pid, signal.SIGKILL)
         if process.wait():
             problems = [line for line in lines if ": " in line and not line.startswith("ERROR")]
-            raise StageError(
-                f"it does not run: {[*problems, *lines][-1] if lines else 'no reason'}"
-            )
+            raise StageError(f"it does not run: {(problems or lines or ['no reason'])[-1]}")
 
 
 def cached(md5: str | None) -> Path:
@@ -170,14 +168,14 @@ def records(lock: str) -> dict[str, Any]:
         }
 
 
-def outputs(lock: str) -> dict[str, str]:
-    """Return the digests of the outputs that a dvc.lock records, by their paths."""
+def digests(lock: str, kind: Literal["deps", "outs"]) -> dict[str, str]:
+    """Return the digests of the dependencies or outputs that a dvc.lock records, by their paths."""
     with wrap_errors("dvc.lock is not valid"):
         stages = YAML(typ="safe").load(lock)["stages"]
         return {
             entry["path"]: entry["md5"]
             for recorded in stages.values()
-            for entry in recorded.get("outs", [])
+            for entry in recorded.get(kind, [])
         }
 
 
