@@ -362,7 +362,7 @@ def test_the_verdict_says_what_the_training_warned_of(tmp_path: Path) -> None:
 def test_hostile_parameters_and_versions_are_text(tmp_path: Path) -> None:
     write_run(tmp_path)
     (tmp_path / "params.yaml").write_text(
-        "note: 1\ntrain: {'<blink>': '<script>', deep: {a: [1, {}]}}"
+        "note: 1\nnotes: {1: a, 2: {3: null}}\ntrain: {'<blink>': '<script>', deep: {a: [1, {}]}}"
     )
     (tmp_path / "provenance.json").write_text(
         '{"promise": "<marquee>", "versions": {"<u>": "&amp;"}, "warnings": ["<blink>"]}'

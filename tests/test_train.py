@@ -432,6 +432,19 @@ def test_a_damaged_checkpoint_is_ignored_for_the_one_before(
     assert_same(checkpoint.read(folder, 1), state(1))
 
 
+@given(first=st.booleans())
+def test_of_two_checkpoints_of_an_epoch_the_whole_one_is_read(
+    tmp_path_factory: pytest.TempPathFactory, first: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("checkpoints")
+    checkpoint.write(folder, state(1))
+    [whole] = folder.glob("epoch-*")
+    name = f"epoch-000001-{'0' if first else 'f'}000000000000000.npz"
+    (folder / name).write_bytes(whole.read_bytes()[:-1])
+    assert checkpoint.epochs(folder) == [1]
+    assert_same(checkpoint.read(folder, 1), state(1))
+
+
 def test_a_fingerprint_is_of_everything_that_determines_the_run(tmp_path: Path) -> None:
     file = tmp_path / "input"
     file.write_text("a")

@@ -46,11 +46,11 @@ def check(images: np.ndarray, labels: np.ndarray, names: Any) -> None:
         raise StageError(f"a test label is {labels.max()}, but there are {len(names)} class names")
 
 
-def load(keras: ModuleType, path: Path, image_shape: Sequence[int], classes: int) -> "keras.Model":
-    """Load the saved model, ready to predict.
+def open_model(keras: ModuleType, path: Path) -> "keras.Model":
+    """Open the saved model, which holds nothing but what Keras itself saves.
 
     Raises:
-        StageError: Keras cannot open it, or its input or output shape is another.
+        StageError: Keras cannot open it, or it holds more.
     """
     problem = f"{path} is not a model that Keras can open"
     with wrap_errors(problem, LONGEST), zipfile.ZipFile(path) as archive:
@@ -58,7 +58,17 @@ def load(keras: ModuleType, path: Path, image_shape: Sequence[int], classes: int
     if stray:
         raise StageError(f"{path} holds {stray[0]}, which is not part of a Keras model")
     with wrap_errors(problem, LONGEST):
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+
+
+def load(keras: ModuleType, path: Path, image_shape: Sequence[int], classes: int) -> "keras.Model":
+    """Open the saved model, ready to predict.
+
+    Raises:
+        StageError: it cannot be opened, or its input or output shape is another.
+    """
+    model = open_model(keras, path)
+    with wrap_errors(f"{path} has no one input and output", LONGEST):
         shapes = model.input_shape[1:], model.output_shape[1:]
     if shapes != ((*image_shape,), (classes,)):
         raise StageError(

@@ -54,14 +54,21 @@ def write(folder: Path, state: TrainState) -> None:
 
 def epochs(folder: Path) -> list[int]:
     """Return the epochs of which `folder` holds an undamaged checkpoint, the latest first."""
-    return [int(path.stem.split("-")[1]) for path in _newest_first(folder) if _is_whole(path)]
+    found = []
+    for path in _newest_first(folder):
+        if _is_whole(path):
+            found.append(int(path.stem.split("-")[1]))
+        else:
+            print(f"train: the checkpoint {path} is damaged and is ignored")
+    return found
 
 
 def read(folder: Path, epoch: int) -> TrainState:
     """Return the state at the end of `epoch`, one of `epochs(folder)`; that of 0 is empty."""
     for path in folder.glob(f"epoch-{epoch:06d}-*.npz"):
-        with np.load(path, allow_pickle=False) as arrays:
-            return _from_arrays(arrays)
+        if _is_whole(path):
+            with np.load(path, allow_pickle=False) as arrays:
+                return _from_arrays(arrays)
     return TrainState()
 
 
@@ -73,10 +80,7 @@ def flush(path: Path) -> None:
 
 
 def _is_whole(path: Path) -> bool:
-    if path.stem.endswith(_digest(path)):
-        return True
-    print(f"train: the checkpoint {path} is damaged and is ignored")
-    return False
+    return path.stem.endswith(_digest(path))
 
 
 def _digest(path: Path) -> str:

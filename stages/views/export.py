@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.evaluate import __main__ as evaluate
 from stages.shared import artifacts, numerics
 from stages.shared.errors import StageError, wrap_errors
 from stages.views import workspace
@@ -39,8 +40,7 @@ def export_onnx(model: Path, target: Path) -> None:
     keras = numerics.keras()
     import onnxruntime
 
-    with wrap_errors(f"{model} is not a model that Keras can open", LONGEST):
-        network = keras.models.load_model(model, compile=False, safe_mode=True)
+    network = evaluate.open_model(keras, model)
     images = np.random.default_rng(1).integers(0, 256, (16, *network.inputs[0].shape[1:]))
     images = images.astype(np.float32)
     expected = np.asarray(network(images))  # which also gives the exporter its signature
