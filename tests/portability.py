@@ -2,7 +2,7 @@
 
 `python -m tests.portability operations` runs single operations; `networks`, three training steps of
 each network of the zoo; `recipes`, two of the recipes in README, with shards as large as there.
-All have the settings of the stages.
+All have the settings of the stages. Names after that choose some.
 """
 
 import hashlib
@@ -139,13 +139,13 @@ def trained(net: Any, chosen: Params, images: Any, labels: Any, sizes: Iterable[
 
 
 if __name__ == "__main__":
-    [kind] = sys.argv[1:]
+    kind, *chosen = sys.argv[1:]
     compute, names = {
         "operations": (operation, [*BY_NAME, *OTHERS]),
         "networks": (network, [*zoo.NETWORKS]),
         "recipes": (recipe, [*RECIPES]),
     }[kind]
-    for name in names:
+    for name in chosen or names:
         if name == "mixed_precision":  # needs other instructions
             continue
         digest = hashlib.md5(usedforsecurity=False)

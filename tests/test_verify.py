@@ -15,11 +15,24 @@ from in_toto_attestation.predicates.provenance.v1.provenance_pb2 import Provenan
 from in_toto_attestation.v1 import statement_pb2
 from in_toto_attestation.v1.statement import Statement
 
-from tests.project import Clone, check, run, variables
+from stages.views import attestation
+from tests.project import REPOSITORY, Clone, check, run, variables
 
 pytestmark = pytest.mark.slow
 
 COMMAND = [sys.executable, "-m", "stages.views.verify"]
+
+
+@pytest.mark.parametrize(
+    "file", sorted(REPOSITORY.glob("metrics/attestations/*.json")), ids=lambda file: file.stem
+)
+def test_readme_has_a_row_for_each_attestation_that_is_kept(file: Path) -> None:
+    statement = attestation.read(file)
+    assert statement.found["same"]
+    rows = (REPOSITORY / "README.md").read_text().splitlines()
+    [row] = [row for row in rows if f"({file.relative_to(REPOSITORY)})" in row]
+    assert row.startswith(f"| {statement.machine['cpu']}")
+    assert ", ".join(map(str, statement.machine["caches"].values())) in row
 
 
 def verify(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
