@@ -145,6 +145,15 @@ class Clone:
         shutil.copytree(self.folder, folder, symlinks=True)
         return Clone(folder)
 
+    def copy_into_a_repository(self, folder: Path) -> "Clone":
+        """Return a copy that is a folder of a new repository, which is in `folder`."""
+        copy = self.copy(folder / "repository/project")
+        shutil.rmtree(copy.folder / ".git")
+        check(["git", "init", "-q"], folder / "repository")
+        check(["dvc", "config", "core.no_scm", "false"], copy.folder)
+        copy.commit("first")
+        return copy
+
     @property
     def sections(self) -> dict[str, dict[str, Any]]:
         """The parameters in params.yaml, by section."""

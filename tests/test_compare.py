@@ -207,11 +207,7 @@ def test_results_that_are_not_those_of_the_lock_are_refused_with_a_way_out(
 def test_a_project_in_a_folder_of_a_repository_can_be_compared(
     finished: Clone, tmp_path: Path
 ) -> None:
-    project = finished.copy(tmp_path / "repository/project")
-    shutil.rmtree(project.folder / ".git")
-    check(["git", "init", "-q"], tmp_path / "repository")
-    check(["dvc", "config", "core.no_scm", "false"], project.folder)
-    project.commit("first")
+    project = finished.copy_into_a_repository(tmp_path)
     assert "0 fixed, 0 broken" in check(COMMAND, project.folder)
     shutil.rmtree(project.folder / ".dvc/cache")
     assert "0 fixed, 0 broken" in check([*COMMAND, "--run"], project.folder)

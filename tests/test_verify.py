@@ -129,11 +129,7 @@ def test_data_beside_the_repository_are_found(finished: Clone, tmp_path: Path) -
 def test_a_project_in_a_folder_of_a_repository_can_be_verified(
     finished: Clone, tmp_path: Path
 ) -> None:
-    project = finished.copy(tmp_path / "repository/project")
-    shutil.rmtree(project.folder / ".git")
-    check(["git", "init", "-q"], tmp_path / "repository")
-    check(["dvc", "config", "core.no_scm", "false"], project.folder)
-    project.commit("first")
+    project = finished.copy_into_a_repository(tmp_path)
     done = verify(project.folder, "--attest", "a.json")
     assert done.returncode == 0, done.stdout + done.stderr
     assert verify(project.folder, "--check", "a.json").returncode == 0
@@ -147,6 +143,12 @@ def test_what_cannot_be_verified_is_said_in_a_line(finished: Clone, tmp_path: Pa
     assert (done.returncode, done.stdout) == (2, "")
     assert "verify: it does not run: SyntaxError: '(' was never closed\n" in done.stderr
     assert "unknown Git revision 'nowhere'" in verify(project.folder, "nowhere").stderr
+    for file in ("stages", "/proc/attestation.json"):
+        done = verify(project.folder, "--attest", file)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert re.search(
+            r"^verify: (stages is a folder|/proc/att\S+ cannot be written)", done.stderr
+        )
     shutil.rmtree(project.folder / ".git")
     done = verify(project.folder)
     assert (done.returncode, done.stdout) == (2, "")

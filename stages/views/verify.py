@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from stages.shared import params
+from stages.shared import artifacts, params
 from stages.shared.errors import StageError, wrap_errors
-from stages.views import attestation, compare, machine, workspace
+from stages.views import attestation, compare, workspace
+from stages.views import machine as machines
 
 # Exit codes, besides 0.
 DIFFERENT, IMPOSSIBLE = 1, 2
@@ -46,34 +47,59 @@ def verify(revision: str, attest: Path | None = None) -> tuple[bool, str]:
         attest: file to write an attestation to.
 
     Raises:
-        StageError: it cannot be run.
+        StageError: it cannot be run, or the attestation cannot be written.
     """
+    if attest:
+        check_writable(attest)
     with workspace.clone(revision) as project:
         path = project / "dvc.lock"
         if not path.is_file():
             raise StageError(f"{revision} has no dvc.lock in this folder")
-        lock = path.read_text()
-        recorded, numbers = workspace.records(lock), metrics(project)
+        lock, numbers = path.read_text(), metrics(project)
         link_data(project)
         began = _now()
         run(project)
         times = attestation.Times(started_on=began, finished_on=_now())
-        found, now = workspace.records(path.read_text()), metrics(project)
-        other, changed = differences(recorded, found), differences(numbers, now)
-        sentence = (
-            f"the same: all {len(recorded)} digests and parameters of {revision} are as recorded"
-        )
-        if other or changed:
-            first, *_ = other + changed
-            words = [f"{k}: recorded {numbers.get(k)}, here {now.get(k)}" for k in changed]
-            words += changed_predictions(project, recorded, found)
-            sentence = "; ".join([f"not the same: {first} is the first to differ", *words])
-        same = not (other or changed)
+        problem = difference(project, lock, numbers)
+        sentence = f"not the same: {problem}" if problem else f"the same: {_all(lock, revision)}"
         if attest:
-            found_here = machine.of_stages()
-            statement = attestation.attest(project, lock, found_here, times, same, sentence)
-            attestation.write(attest, statement)
-    return same, sentence
+            machine = machines.of_stages()
+            found = attestation.attest(project, lock, machine, times, not problem, sentence)
+            attestation.write(attest, found)
+    return not problem, sentence
+
+
+def check_writable(path: Path) -> None:
+    """Raise StageError unless a file can be written, before minutes are spent on its content."""
+    if path.is_dir():
+        raise StageError(f"{path} is a folder; name a file")
+    trial = path.with_name(f"{path.name}.trial")
+    artifacts.write_text(trial, "")
+    trial.unlink()
+
+
+def difference(project: Path, lock: str, numbers: Mapping[str, Any]) -> str:
+    """Return the first difference of a run from what was recorded, and its size; nothing if none.
+
+    Args:
+        project: the clone that has run.
+        lock: the dvc.lock that was recorded.
+        numbers: the metrics that were recorded.
+    """
+    recorded = workspace.records(lock)
+    found, now = workspace.records((project / "dvc.lock").read_text()), metrics(project)
+    changed = differences(numbers, now)
+    names = differences(recorded, found) + changed
+    if not names:
+        return ""
+    words = [f"{name}: recorded {numbers.get(name)}, here {now.get(name)}" for name in changed]
+    words += changed_predictions(project, recorded, found)
+    return "; ".join([f"{names[0]} is the first to differ", *words])
+
+
+def _all(lock: str, revision: str) -> str:
+    count = len(workspace.records(lock))
+    return f"all {count} digests and parameters of {revision} are as recorded"
 
 
 def run(project: Path) -> None:
