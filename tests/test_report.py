@@ -547,10 +547,13 @@ def test_disputed_labels_are_marked_and_the_accuracy_is_given_without_them(tmp_p
         tmp_path / "disputed.json", {"source": "two <b>people</b>", "called": called}
     )
     page = make_page(tmp_path)
-    assert f"no. 0: people called this {rows[0]['predicted']}, too<" in page
-    assert "no. 1: people did not agree on this one<" in page
-    assert page.count("people called this") == 1 + page.count("no. 119: people called this 3<")
-    assert "of 3 test images are disputed, by two &lt;b&gt;people&lt;/b&gt;; 2 of them are" in page
+    assert f"no. 0</small><em>people called this {rows[0]['predicted']}, too</em>" in page
+    assert "no. 1</small><em>people did not agree on this one</em>" in page
+    assert page.count("<em>people called") == 1 + page.count("119</small><em>people called this 3<")
+    assert "of 3 test images are disputed: people who looked at them called 2 of them oth" in page
+    assert (
+        "agree on 1 (source: two &lt;b&gt;people&lt;/b&gt;). Of these 3, 2 are among the mi" in page
+    )
     assert f"the accuracy would be {95 / 117:.2%}; with them it is 80.00%" in page
 
 

@@ -56,12 +56,13 @@ def _static(name: str) -> Markup:
 
 
 def disputes(disputed: Disputed, predictions: Predictions) -> dict[str, Any]:
-    """Return who disputes how many labels, how many are mistakes, and the accuracy without them."""
+    """Return which labels are disputed, how many are mistakes, and the accuracy without them."""
     is_disputed = np.isin(np.arange(len(predictions.actual)), list(disputed.called))
     errors = predictions.is_error
     return {
         "source": disputed.source,
         "count": int(is_disputed.sum()),
+        "unclear": sum(called is None for called in disputed.called.values()),
         "errors": int(errors[is_disputed].sum()),
         "accuracy": float(1 - errors[~is_disputed].mean()) if not is_disputed.all() else 0.0,
     }

@@ -47,8 +47,8 @@ def check() -> None:
         if changed := guard.changes():
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             raise StageError(
-                f"{changed[0]}{more} changed while this stage ran, so DVC would record what it did"
-                " not use; run again: dvc repro"
+                f"{changed[0]}{more} changed while this stage ran, and DVC would record it as used;"
+                " run again: dvc repro"
             )
 
 

@@ -101,6 +101,8 @@ def main(
         caveats = numerics.caveats(lock) + trace.caveats(network, train.images.shape[1:])
         promised = promise(params, caveats)
         print(f"train: {promised}")
+        if state.curve:
+            print(f"train: resumes after epoch {len(state.curve)}, of which there is a checkpoint")
         steps = fitting.fit(params, network, train, validation, cluster, state, folder)
 
     if network is not saved:
