@@ -64,7 +64,7 @@ def test_the_same_is_said_to_be_the_same_whatever_lies_in_the_workspace(
     )
     note, *progress = done.stderr.splitlines()
     assert note == "verify: HEAD, without the changes here that are not committed"
-    assert [line.split()[1] for line in progress] == ["prepare", "train", "evaluate", "report"]
+    assert [line.split()[-1] for line in progress] == ["prepare", "train", "evaluate", "report"]
     assert project.git("status", "--porcelain") == before
 
 
@@ -253,22 +253,44 @@ def test_a_signed_attestation_is_accepted_in_another_clone_and_not_with_another_
     done = verify(clone, "--check", "attestation.json")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(
-        r"attestation.json attests commit \w{12}: all 25 outputs came out", done.stdout
+        r"attestation.json attests commit \w{40}: all 25 outputs came out", done.stdout
     )
 
     check(["git", "commit", "-q", "--allow-empty", "-m", "empty"], clone)
     done = verify(clone, "--check", "attestation.json")
     assert done.returncode == 0
-    assert re.search(r"commit \w{12}, not \w{12}, which has the same dvc.lock: all", done.stdout)
+    assert re.search(
+        r"commit \w{40}, which has the same dvc.lock as HEAD, \w{40}: all", done.stdout
+    )
 
     flip(clone / "attestation.json", rf'"{place}": \[.*?"md5": "')
     assert run(["sh", "-c", f"{signed} < attestation.json"], clone).returncode
     done = verify(clone, "--check", "attestation.json")
     assert done.returncode == 1
-    assert re.search(
-        r"disagrees with it: \S+ is \w+ in dvc.lock and \w+ in the attestation",
-        done.stdout,
-    )
+    assert re.search(r", but has another MD5 of \S+ than dvc.lock, \w+\n", done.stdout)
+
+
+def test_a_statement_with_any_digest_changed_is_refused(
+    attested: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(attested.folder)
+    statement = attestation.read(Path("attestation.json"))
+    assert attestation.check(statement, "HEAD")[0]
+    provenance = statement.predicate
+    resources = [
+        *provenance.build_definition.resolved_dependencies,
+        *statement.subject,
+        *provenance.run_details.byproducts,
+    ]
+    digests = [(one.digest, kind) for one in resources for kind in one.digest]
+    assert len(digests) > 50
+    for digest, kind in digests:
+        before = digest[kind]
+        digest[kind] = f"{before[:-1]}{'0' if before[-1] != '0' else '1'}"
+        agrees, sentence = attestation.check(statement, "HEAD")
+        assert not agrees, (digest, sentence)
+        digest[kind] = before
+    assert attestation.check(statement, "HEAD")[0]
 
 
 def tampered(text: str, path: list[str], value: object) -> str:
@@ -290,7 +312,7 @@ def tampered(text: str, path: list[str], value: object) -> str:
         (["predicate"], None, 2, "predicate: Field required"),
         (["_type"], "https://in-toto.io/Statement/v0.1", 2, "_type: Input should be"),
         (["predicateType"], "x", 2, "predicateType: Input should be"),
-        (["predicate", "buildDefinition", "resolvedDependencies"], [], 1, "with another dvc.lock"),
+        (["predicate", "buildDefinition", "resolvedDependencies"], [], 1, "does not have"),
         (["predicate", "runDetails", "byproducts"], [], 1, "and found: None"),
     ],
 )
@@ -327,7 +349,7 @@ def test_an_attestation_of_another_lock_is_not_about_this_one(
     project.commit("another lock")
     done = verify(project.folder, "--check", "attestation.json")
     assert done.returncode == 1
-    assert re.search(r"attests commit \w{12}, not \w{12}, with another dvc.lock\n", done.stdout)
+    assert re.search(r"commit \w{40}, which has another dvc.lock than HEAD, \w{40}\n", done.stdout)
     assert verify(project.folder, "HEAD~", "--check", "attestation.json").returncode == 0
     done = verify(project.folder, "--attest", "b.json")
     assert done.returncode == 1, "what was found is attested, too"

@@ -6,7 +6,8 @@ Provenance, https://slsa.dev/spec/v1.0/provenance.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +15,14 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from ruamel.yaml import YAML
 
 from stages.shared import artifacts, params, tables
+from stages.shared.errors import StageError
 from stages.views import workspace
 
 Digest = dict[str, str]
+COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class Part(BaseModel):
@@ -82,12 +86,9 @@ class Statement(Part):
     @property
     def commit(self) -> str:
         """The commit that was run."""
-        return self._material("commit").get("gitCommit", "unknown")
-
-    @property
-    def lock(self) -> str:
-        """The SHA-256 of its dvc.lock."""
-        return self._material("dvc.lock").get("sha256", "")
+        materials = self.predicate.build_definition.resolved_dependencies
+        found = [one.digest.get("gitCommit") for one in materials if one.name == "commit"]
+        return next((name for name in found if name and COMMIT.fullmatch(name)), "unknown")
 
     @property
     def machine(self) -> dict[str, Any]:
@@ -99,10 +100,6 @@ class Statement(Part):
         """Whether all was the `same`, and a `sentence` about it."""
         byproducts = self.predicate.run_details.byproducts
         return next((one.annotations for one in byproducts if one.annotations), {})
-
-    def _material(self, name: str) -> Digest:
-        materials = self.predicate.build_definition.resolved_dependencies
-        return next((material.digest for material in materials if material.name == name), {})
 
 
 def attest(
@@ -158,36 +155,71 @@ def read(path: Path) -> Statement:
     Raises:
         StageError: it cannot be read, or is not the statement of a verification.
     """
+    if not path.is_file():
+        raise StageError(f"there is no {path}")
     return tables.read_json(path, Statement)
 
 
-def check(statement: Statement, commit: str, lock: str) -> tuple[bool, str]:
-    """Return whether a statement agrees with the dvc.lock of a commit, and a sentence about it."""
-    about = f"attests commit {statement.commit[:12]}"
+def check(statement: Statement, revision: str) -> tuple[bool, str]:
+    """Return whether a statement agrees with a revision, and a sentence about it.
+
+    Its digests are compared with those in dvc.lock, of the files in git, and of the outputs that
+    DVC's cache has here. Who made it, a signature says, not this.
+
+    Raises:
+        StageError: there is no such revision.
+    """
+    commit, lock = workspace.commit(revision), workspace.show(revision, "dvc.lock")
+    about = f"attests commit {statement.commit}"
     if statement.commit != commit:
-        about += f", not {commit[:12]}"
-    if statement.lock != hashlib.sha256(lock.encode()).hexdigest():
-        return False, f"{about}, with another dvc.lock"
-    if statement.commit != commit:
-        about += ", which has the same dvc.lock"
+        attested = workspace.show(statement.commit, "dvc.lock")
+        if not attested:
+            return False, f"{about}, which this repository does not have"
+        if attested != lock:
+            return False, f"{about}, which has another dvc.lock than {revision}, {commit}"
+        about += f", which has the same dvc.lock as {revision}, {commit}"
+    if problem := _first_lie(statement, revision, lock.decode()):
+        return False, f"{about}, but {problem}"
     if not statement.found.get("same"):
         return False, f"{about}, and found: {statement.found.get('sentence')}"
-    outputs, dependencies = (workspace.digests(lock, kind) for kind in ("outs", "deps"))
-    materials = statement.predicate.build_definition.resolved_dependencies
-    used = _md5(materials)
-    for attested, recorded in (
-        (used, {name: dependencies.get(name) for name in used}),
-        (_md5(statement.subject), outputs),
-    ):
-        for name in {**recorded, **attested}:
-            if attested.get(name) != recorded.get(name):
-                return False, (
-                    f"{about}, but disagrees with it: {name} is {recorded.get(name)} in dvc.lock"
-                    f" and {attested.get(name)} in the attestation"
-                )
     when = statement.predicate.run_details.metadata.finished_on[:10]
     cpu = statement.machine.get("cpu")
-    return True, f"{about}: all {len(outputs)} outputs came out the same on {cpu}, {when}"
+    return True, f"{about}: all {len(statement.subject)} outputs came out the same on {cpu}, {when}"
+
+
+def _first_lie(statement: Statement, revision: str, lock: str) -> str:
+    """Return what a statement says otherwise than the repository; nothing if it agrees."""
+    materials = statement.predicate.build_definition.resolved_dependencies
+    outputs = workspace.digests(lock, "outs")
+    if other := sorted(set(outputs) ^ {one.name for one in statement.subject}):
+        return f"not both it and dvc.lock speak of {other[0]}"
+    data = _published(revision)
+    # Of a run that found all the same, the dvc.lock that came out is the one there was.
+    came_out = statement.predicate.run_details.byproducts if statement.found.get("same") else []
+    recorded = workspace.digests(lock, "deps") | outputs
+    for one in [*(one for one in materials if "md5" in one.digest), *statement.subject]:
+        if one.digest.get("md5") != recorded.get(one.name):
+            return f"has another MD5 of {one.name} than dvc.lock, {recorded.get(one.name)}"
+    for one in [*materials, *statement.subject, *came_out]:
+        content = workspace.show(revision, one.name) or _output(outputs, one.name)
+        sha256 = hashlib.sha256(content).hexdigest() if content else data.get(one.name)
+        if sha256 and "sha256" in one.digest and one.digest["sha256"] != sha256:
+            return f"has another SHA-256 of {one.name} than there is here, {sha256}"
+    return ""
+
+
+def _output(outputs: Mapping[str, str], name: str) -> bytes:
+    """Return an output, if the cache has it."""
+    cached = workspace.cached(outputs.get(name))
+    return cached.read_bytes() if cached.is_file() else b""
+
+
+def _published(revision: str) -> dict[str, str]:
+    """Return the SHA-256 of raw data on the internet, by name, if the revision uses such data."""
+    sections = YAML(typ="safe").load(workspace.show(revision, str(params.FILE)))
+    data = str(sections["prepare"]["data"])
+    content = workspace.show(revision, data) if data.endswith(".json") else b""
+    return dict(json.loads(content).get("sha256", {})) if content else {}
 
 
 def _materials(project: Path, lock: str) -> Iterator[Resource]:
@@ -209,11 +241,6 @@ def _materials(project: Path, lock: str) -> Iterator[Resource]:
     if (project / data).suffix == ".json":  # it describes data on the internet
         for name, digest in artifacts.read_json(project / data).get("sha256", {}).items():
             yield Resource(name=name, digest={"sha256": digest})
-
-
-def _md5(resources: Sequence[Resource]) -> dict[str, str | None]:
-    """Return the MD5 of those that have one, by their names."""
-    return {one.name: one.digest["md5"] for one in resources if "md5" in one.digest}
 
 
 def _sha256(path: Path) -> Digest:

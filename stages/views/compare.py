@@ -93,10 +93,9 @@ def read(path: str, name: str) -> Run:
     except (DvcException, OSError):
         way = "make them with: dvc repro"
         if name != WORKSPACE:
-            way = (
-                "get them with: dvc fetch --all-commits; or make them, in a temporary clone, with:"
-                " --run"
-            )
+            way = "make them, in a temporary clone, with: --run"
+            if workspace.has_remote():
+                way = f"get them with: dvc fetch --all-commits; or {way}"
         raise StageError(f"the predictions of {name} are not available; {way}") from None
     return parse(name, text, _test_images(name))
 
@@ -162,6 +161,8 @@ def compare(a: Run, b: Run) -> Comparison:
 
 def sentence(a: str, b: str, fixed: int, broken: int, p: float) -> str:
     """Return the result in words: whether the network of `b` is better, worse, or neither."""
+    if not fixed + broken:
+        return f"the networks of {a} and {b} are right about the same digits"
     verdict = f"no evidence of a difference between the networks of {a} and {b}"
     if p < SIGNIFICANCE:
         verdict = (
@@ -252,6 +253,7 @@ def main() -> None:
             if name == WORKSPACE and options.predictions == PREDICTIONS:
                 workspace.check("evaluate")
             elif options.run and name != WORKSPACE:
+                print(f"compare: runs {name} in a temporary clone", file=sys.stderr)
                 workspace.run(name, "evaluate")
         runs = [read(options.predictions, name) for name in (options.a, options.b)]
         print((options.show or as_text)(compare(*runs), None if options.all else SHOWN))

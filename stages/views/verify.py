@@ -110,7 +110,7 @@ def run(project: Path) -> None:
             if line.startswith("Running stage '"):
                 seconds = time.monotonic() - started
                 stage = line.split("'")[1]
-                print(f"verify: {stage} ({seconds:.0f} s)", file=sys.stderr, flush=True)
+                print(f"verify: after {seconds:.0f} s: {stage}", file=sys.stderr, flush=True)
 
 
 def changed_predictions(
@@ -143,10 +143,7 @@ def check(revision: str, file: Path) -> tuple[bool, str]:
     Raises:
         StageError: there is no such revision, or no such attestation.
     """
-    statement = attestation.read(file)
-    agrees, sentence = attestation.check(
-        statement, workspace.commit(revision), workspace.lock(revision)
-    )
+    agrees, sentence = attestation.check(attestation.read(file), revision)
     return agrees, f"{file} {sentence}"
 
 

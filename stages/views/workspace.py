@@ -69,11 +69,10 @@ def commit(revision: str) -> str:
         return str(resolve_rev(repo.scm, revision))
 
 
-def lock(revision: str) -> str:
-    """Return the dvc.lock of a revision; nothing if it has none."""
-    # Not `git`, which leaves out line breaks at the end.
-    words = ["git", "show", f"{commit(revision)}:{prefix()}dvc.lock"]
-    return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+def show(revision: str, file: str) -> bytes:
+    """Return a file of the project as a revision has it in git; nothing if it has none."""
+    words = ["git", "show", "--end-of-options", f"{revision}:{prefix()}{file}"]
+    return subprocess.run(words, capture_output=True, check=False).stdout
 
 
 @contextmanager
@@ -132,6 +131,14 @@ def repro(project: Path, *words: str) -> Generator[str]:
         if process.wait():
             problems = [line for line in lines if ": " in line and not line.startswith("ERROR")]
             raise StageError(f"it does not run: {(problems or lines or ['no reason'])[-1]}")
+
+
+def has_remote() -> bool:
+    """Return whether DVC has another place to fetch results from."""
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        return bool(repo.config["remote"])
 
 
 def cached(md5: str | None) -> Path:
