@@ -123,11 +123,10 @@ class Clone:
             ["git", "ls-files", "--cached", "--others", "--exclude-standard"], REPOSITORY
         ).splitlines()
         for name in names:
-            if (REPOSITORY / name).is_file():
+            is_result = name == "dvc.lock" or name.startswith("metrics/")
+            if (REPOSITORY / name).is_file() and not is_result:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(REPOSITORY / name, folder / name)
-        for name in ("dvc.lock", "metrics/train.json", "metrics/evaluate.json"):
-            (folder / name).unlink(missing_ok=True)
         clone = cls(folder)
         clone.write_params(sections)
         clone.git("init", "-q")

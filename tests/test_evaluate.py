@@ -448,7 +448,7 @@ def test_robustness_starts_at_the_accuracy_of_the_original_images(results: Path)
     assert original == {str(correct / 100)}
 
 
-def disputed(*images: tuple[int, int, int | None]) -> evaluate.Disputed:
+def disputed(*images: str) -> evaluate.Disputed:
     return evaluate.Disputed(source="two people", images=images)
 
 
@@ -456,13 +456,16 @@ def test_disputed_labels_are_those_of_these_test_images(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     labels, names = np.array([4, 1, 7], np.uint8), [f"digit {i}" for i in range(10)]
-    found = evaluate.known_disputes(disputed((2, 7, 1), (0, 4, None)), labels, names)
+    found = evaluate.known_disputes(disputed("2 7 1", "0 4 ?"), labels, names)
     assert (found.source, found.called) == ("two people", {2: "digit 1", 0: None})
     assert not capsys.readouterr().out
-    for other in ((2, 8, 1), (3, 7, 1)):
-        assert not evaluate.known_disputes(disputed((0, 4, 9), other), labels, names).called
+    for other in ("2 8 1", "3 7 1"):
+        assert not evaluate.known_disputes(disputed("0 4 9", other), labels, names).called
         assert "is about other test images, and not used" in capsys.readouterr().out
     with pytest.raises(StageError, match="calls image 2 10, which is no class"):
-        evaluate.known_disputes(disputed((2, 7, 10)), labels, names)
+        evaluate.known_disputes(disputed("2 7 10"), labels, names)
     with pytest.raises(ValueError, match=r"disputed.images has image 2 twice"):
-        disputed((2, 7, 1), (2, 7, 3))
+        disputed("2 7 1", "2 7 3")
+    for wrong in ("2 7", "2 7 x", "-1 2 3", "1 2 3 4", ""):
+        with pytest.raises(ValueError, match=r"should match pattern"):
+            disputed(wrong)

@@ -116,13 +116,13 @@ def known_disputes(listed: Disputed, labels: np.ndarray, names: Sequence[str]) -
     Raises:
         StageError: an image is called what is no class.
     """
-    if any(index >= len(labels) or labels[index] != label for index, label, _ in listed.images):
+    if any(index >= len(labels) or labels[index] != label for index, label, _ in listed.labels):
         print("evaluate: evaluate.disputed is about other test images, and not used")
         return tables.Disputed(source="", called={})
-    for index, _, label in listed.images:
+    for index, _, label in listed.labels:
         if label is not None and label >= len(names):
             raise StageError(f"evaluate.disputed calls image {index} {label}, which is no class")
-    called = {i: None if label is None else names[label] for i, _, label in listed.images}
+    called = {i: None if label is None else names[label] for i, _, label in listed.labels}
     return tables.Disputed(source=listed.source, called=called)
 
 

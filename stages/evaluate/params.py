@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from stages.shared.params import Section
 from stages.shared.tables import Corruption
 
-Label = Annotated[int, Field(ge=0)]
+Dispute = Annotated[str, Field(pattern=r"^\d{1,9} \d{1,9} (\d{1,9}|\?)$")]
 Severities = Annotated[tuple[Annotated[int, Field(ge=0, le=255)], ...], Field(min_length=1)]
 
 
@@ -16,15 +16,22 @@ class Disputed(Section):
 
     Attributes:
         source: who says so.
-        images: of each its index, its label, and what people called it instead, if they agreed.
+        images: of each its index, its label, and what people called it instead, or a question
+            mark; with spaces between.
     """
 
     source: str
-    images: tuple[tuple[Label, Label, Label | None], ...]
+    images: tuple[Dispute, ...]
+
+    @property
+    def labels(self) -> list[tuple[int, int, int | None]]:
+        """Index, label and what people called it instead, of each image."""
+        rows = [image.split() for image in self.images]
+        return [(int(i), int(label), None if c == "?" else int(c)) for i, label, c in rows]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        indices = [index for index, _, _ in self.images]
+        indices = [index for index, _, _ in self.labels]
         if twice := [index for index in indices if indices.count(index) > 1]:
             raise ValueError(f"disputed.images has image {twice[0]} twice")
         return self
