@@ -386,6 +386,26 @@ def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
     assert results[0] == results[1]
 
 
+def test_the_fonts_of_the_machine_change_no_bit(tmp_path: Path) -> None:
+    """Nor does a list of fonts, kept by matplotlib, that has others under the names of its own."""
+    config = tmp_path / "config"
+    script = "import matplotlib.font_manager"
+    subprocess.run([sys.executable, "-c", script], env=os.environ | {"MPLCONFIGDIR": str(config)})
+    [kept] = config.glob("fontlist-*.json")
+    fonts = json.loads(kept.read_text())
+    others = [font for font in fonts["ttflist"] if font["name"].startswith("STIX")]
+    assert others
+    fonts["ttflist"] = [{**font, "name": "DejaVu Sans"} for font in others]
+    kept.write_text(json.dumps(fonts))
+    write_run(tmp_path)
+    results = []
+    for environment in ({}, {"MPLCONFIGDIR": str(config)}):
+        assert run(tmp_path, **environment).returncode == 0
+        results.append({name: (tmp_path / name).read_bytes() for name in OUTPUTS.values()})
+    assert json.loads(kept.read_text()) == fonts, "it was read"
+    assert results[0] == results[1]
+
+
 def test_the_page_names_neither_its_maker_nor_a_time(tmp_path: Path) -> None:
     write_run(tmp_path)
     page = make_page(tmp_path)

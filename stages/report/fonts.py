@@ -5,10 +5,25 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import matplotlib
 from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 
 DEFAULT = "DejaVu Sans"
+OWN = Path(matplotlib.get_data_path(), "fonts/ttf")
+
+
+def prefer_own() -> None:
+    """Have matplotlib's own fonts come before installed ones of the same names.
+
+    Its list of fonts, which it keeps in the user's cache for all its versions, may have been made
+    by one that lacked them, such as Debian's; and the outlines and numbers of glyphs differ.
+    """
+    manager = font_manager.fontManager
+    names = {FT2Font(path).family_name for path in OWN.glob("*.ttf")}
+    manager.ttflist = [font for font in manager.ttflist if font.name not in names]
+    for path in sorted(OWN.glob("*.ttf")):
+        manager.addfont(path)
 
 
 def cover(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -18,6 +33,7 @@ def cover(names: Sequence[str]) -> tuple[list[str], list[str]]:
     it follows. A name with a character that no font has is replaced by its label's number, with a
     line that says so.
     """
+    prefer_own()
     families = [DEFAULT]
     missing = _characters(names) - _charmap(font_manager.findfont(DEFAULT))
     for path in sorted(font_manager.findSystemFonts(), key=_regular_first) if missing else []:
