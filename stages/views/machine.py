@@ -31,13 +31,13 @@ def describe() -> dict[str, Any]:
     """
     processor = _processor()
     flags = processor.get("flags", "").split()
-    kernel = platform.release().partition("-")[0]
+    uname = platform.uname()
     return {
         "cpu": _name(processor),
         "caches": _caches(),
         "cores": len(psutil.Process().cpu_affinity() or [0]) if psutil.LINUX else os.cpu_count(),
         "instruction_sets": [flag for flag in flags if re.match(SHOWN, flag)],
-        "kernel": f"{platform.system()} {kernel} {platform.machine()}",
+        "kernel": f"{uname.system} {uname.release.partition('-')[0]} {uname.machine}",
         "libc": " ".join(platform.libc_ver()),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "packages": numerics.versions(),
