@@ -178,10 +178,10 @@ def check(statement: Statement, revision: str) -> tuple[bool, str]:
         if attested != lock:
             return False, f"{about}, which has another dvc.lock than {revision}, {commit}"
         about += f", which has the same dvc.lock as {revision}, {commit}"
-    if problem := _first_lie(statement, revision, lock.decode()):
-        return False, f"{about}, but {problem}"
     if not statement.found.get("same"):
         return False, f"{about}, and found: {statement.found.get('sentence')}"
+    if problem := _first_lie(statement, revision, lock.decode()):
+        return False, f"{about}, but {problem}"
     when = statement.predicate.run_details.metadata.finished_on[:10]
     cpu = statement.machine.get("cpu")
     return True, f"{about}: all {len(statement.subject)} outputs came out the same on {cpu}, {when}"
@@ -194,13 +194,11 @@ def _first_lie(statement: Statement, revision: str, lock: str) -> str:
     if other := sorted(set(outputs) ^ {one.name for one in statement.subject}):
         return f"not both it and dvc.lock speak of {other[0]}"
     data = _published(revision)
-    # Of a run that found all the same, the dvc.lock that came out is the one there was.
-    came_out = statement.predicate.run_details.byproducts if statement.found.get("same") else []
     recorded = workspace.digests(lock, "deps") | outputs
     for one in [*(one for one in materials if "md5" in one.digest), *statement.subject]:
         if one.digest.get("md5") != recorded.get(one.name):
             return f"has another MD5 of {one.name} than dvc.lock, {recorded.get(one.name)}"
-    for one in [*materials, *statement.subject, *came_out]:
+    for one in [*materials, *statement.subject, *statement.predicate.run_details.byproducts]:
         content = workspace.show(revision, one.name) or _output(outputs, one.name)
         sha256 = hashlib.sha256(content).hexdigest() if content else data.get(one.name)
         if sha256 and "sha256" in one.digest and one.digest["sha256"] != sha256:
