@@ -7,7 +7,7 @@ from unittest import mock
 
 from stages.evaluate import __main__ as evaluate
 from stages.shared import artifacts, numerics
-from stages.shared.params import load
+from stages.shared import params as parameters
 from stages.train import __main__ as train
 from stages.train.recipe import fit_batch_size
 from tests import project
@@ -31,7 +31,7 @@ def fit(score: bool = False) -> dict[str, Any]:
         `seconds` of fitting and test `accuracy` at the end of every scored epoch;
         `images_per_second` of the last epoch's steps; `flops` of training on one image.
     """
-    params = load(Path("params.yaml"), "train", train.Params)
+    params = parameters.check(parameters.read(parameters.FILE), "train", train.Params)
     keras = numerics.keras(params.device, params.instruction_set)
     from stages.train import callbacks, fitting
 

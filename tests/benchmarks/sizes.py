@@ -12,9 +12,10 @@ from matplotlib.ticker import EngFormatter
 
 from stages.evaluate import __main__ as evaluate
 from stages.report.figures import png, style
+from stages.report.fonts import DEFAULT
 from stages.report.palette import LIGHT
 from stages.shared import artifacts, numerics
-from stages.shared.params import load
+from stages.shared import params as parameters
 from stages.train import __main__ as train
 from tests import project
 from tests.benchmarks import peers, process, recipe
@@ -79,7 +80,7 @@ def ours(seeds: Sequence[int], epochs: Sequence[int]) -> list[list[float]]:
     Returns:
         The test accuracy after a whole run of each of `epochs`, 0 to 1: a list per seed.
     """
-    params = load(Path("params.yaml"), "train", train.Params)
+    params = parameters.check(parameters.read(parameters.FILE), "train", train.Params)
     keras = numerics.keras(params.device, params.instruction_set)
     images, labels = peers.test_digits()
     names = artifacts.read_json(recipe.paths("evaluate")["class_names"])
@@ -103,7 +104,7 @@ def draw(grid: Mapping[int, Mapping[int, Figure]], path: Path) -> None:
         grid: the figures by number of epochs, and by number of images.
         path: of the PNG.
     """
-    with style():
+    with style([DEFAULT]):
         picture = matplotlib.figure.Figure(figsize=(10, 3.6), layout="constrained")
         panels = picture.subplots(1, len(grid), sharey=True, squeeze=False)[0]
         for panel, (epochs, by_images) in zip(panels, grid.items(), strict=True):

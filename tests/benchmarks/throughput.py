@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.shared import artifacts, numerics
-from stages.shared.params import load
+from stages.shared import params as parameters
 from stages.train import __main__ as train
 from tests.benchmarks import process, recipe
 from tests.benchmarks.clocks import Rate
@@ -82,7 +82,7 @@ def stock_fit() -> float:
 
     from stages.train import network
 
-    params = load(Path("params.yaml"), "train", train.Params)
+    params = parameters.check(parameters.read(parameters.FILE), "train", train.Params)
     files = recipe.paths("train")
     digits = train.Split(
         *(artifacts.read_array(files[name]).copy() for name in ("train_images", "train_labels"))
