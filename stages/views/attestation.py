@@ -144,9 +144,7 @@ def attest(
 
 def write(path: Path, statement: Statement) -> None:
     """Write a statement as JSON."""
-    artifacts.write_json(
-        path, json.loads(statement.model_dump_json(by_alias=True, exclude_none=True))
-    )
+    artifacts.write_json(path, statement.model_dump(by_alias=True, exclude_none=True))
 
 
 def read(path: Path) -> Statement:
@@ -193,23 +191,18 @@ def _first_lie(statement: Statement, revision: str, lock: str) -> str:
     outputs = workspace.digests(lock, "outs")
     if other := sorted(set(outputs) ^ {one.name for one in statement.subject}):
         return f"not both it and dvc.lock speak of {other[0]}"
-    data = _published(revision)
+    data, cached = _published(revision), workspace.cached(outputs)
     recorded = workspace.digests(lock, "deps") | outputs
     for one in [*(one for one in materials if "md5" in one.digest), *statement.subject]:
         if one.digest.get("md5") != recorded.get(one.name):
             return f"has another MD5 of {one.name} than dvc.lock, {recorded.get(one.name)}"
+    known = data | {name: _sha256(path)["sha256"] for name, path in cached.items()}
     for one in [*materials, *statement.subject, *statement.predicate.run_details.byproducts]:
-        content = workspace.show(revision, one.name) or _output(outputs, one.name)
-        sha256 = hashlib.sha256(content).hexdigest() if content else data.get(one.name)
-        if sha256 and "sha256" in one.digest and one.digest["sha256"] != sha256:
+        content = b"" if one.name in known else workspace.show(revision, one.name)
+        sha256 = hashlib.sha256(content).hexdigest() if content else known.get(one.name)
+        if sha256 and one.digest.get("sha256", sha256) != sha256:
             return f"has another SHA-256 of {one.name} than there is here, {sha256}"
     return ""
-
-
-def _output(outputs: Mapping[str, str], name: str) -> bytes:
-    """Return an output, if the cache has it."""
-    cached = workspace.cached(outputs.get(name))
-    return cached.read_bytes() if cached.is_file() else b""
 
 
 def _published(revision: str) -> dict[str, str]:

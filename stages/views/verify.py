@@ -120,10 +120,11 @@ def changed_predictions(
     name = f"evaluate: {compare.PREDICTIONS}"
     if recorded.get(name) == found.get(name):
         return []
-    before, after = workspace.cached(recorded.get(name)), (project / compare.PREDICTIONS)
-    if not before.is_file():
+    before = workspace.cached({name: recorded[name]} if name in recorded else {})
+    if not before:
         return ["the recorded predictions are not in the cache here, to compare"]
-    a, b = (compare.parse("dvc.lock", path.read_text()).predicted for path in (before, after))
+    paths = before[name], project / compare.PREDICTIONS
+    a, b = (compare.parse("dvc.lock", path.read_text()).predicted for path in paths)
     if len(a) != len(b):
         return [f"{len(a):,} predictions recorded, here {len(b):,}"]
     return [f"{(a != b).sum():,} of {len(a):,} predictions differ, {(a != b).mean():.2%}"]

@@ -141,12 +141,13 @@ def has_remote() -> bool:
         return bool(repo.config["remote"])
 
 
-def cached(md5: str | None) -> Path:
-    """Return where DVC's cache has, or would have, the content with this digest."""
+def cached(digests: Mapping[str, str]) -> dict[str, Path]:
+    """Return where DVC's cache has the files with these digests, by name, if it has them."""
     from dvc.repo import Repo
 
     with Repo() as repo:
-        return Path(repo.cache.local.oid_to_path(md5 or "none"))
+        paths = {name: Path(repo.cache.local.oid_to_path(md5)) for name, md5 in digests.items()}
+    return {name: path for name, path in paths.items() if path.is_file()}
 
 
 def run(revision: str, stage: str) -> None:
@@ -166,24 +167,25 @@ def run(revision: str, stage: str) -> None:
 
 def records(lock: str) -> dict[str, Any]:
     """Return what a dvc.lock records, in its order: digests and parameters by stage and name."""
-    with wrap_errors("dvc.lock is not valid"):
-        stages = YAML(typ="safe").load(lock)["stages"]
-        return {
-            f"{stage}: {name}": value
-            for stage, recorded in stages.items()
-            for name, value in _entries(recorded)
-        }
+    return {
+        f"{stage}: {name}": value
+        for stage, recorded in _stages(lock).items()
+        for name, value in _entries(recorded)
+    }
 
 
 def digests(lock: str, kind: Literal["deps", "outs"]) -> dict[str, str]:
     """Return the digests of the dependencies or outputs that a dvc.lock records, by their paths."""
+    return {
+        entry["path"]: entry["md5"]
+        for recorded in _stages(lock).values()
+        for entry in recorded.get(kind, [])
+    }
+
+
+def _stages(lock: str) -> Mapping[str, Any]:
     with wrap_errors("dvc.lock is not valid"):
-        stages = YAML(typ="safe").load(lock)["stages"]
-        return {
-            entry["path"]: entry["md5"]
-            for recorded in stages.values()
-            for entry in recorded.get(kind, [])
-        }
+        return dict(YAML(typ="safe").load(lock)["stages"])
 
 
 def _entries(recorded: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
