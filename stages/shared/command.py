@@ -41,7 +41,7 @@ def run(
         if argument.kind is argument.KEYWORD_ONLY:
             parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True)
     paths = vars(parser.parse_args())
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, stop)
     try:
         sections = params.read(params.FILE)
         guard.start(stage, sections)
@@ -61,7 +61,7 @@ def run(
     os._exit(0)
 
 
-def _stop(*_: object) -> None:
+def stop(*_: object) -> None:
     """Exit by an exception, so that everything is cleaned up, with the exit code of SIGTERM."""
     sys.exit(128 + signal.SIGTERM)
 

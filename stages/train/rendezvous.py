@@ -210,10 +210,10 @@ def _collect(workers: ClusterSpec, own: WorkerInfo, deadline: float) -> Answer:
         threading.Thread(target=server.serve_forever, args=[0.1], daemon=True).start()
         complete.wait(max(deadline - time.monotonic(), 0))
         server.shutdown()
-        missing = [i for i in workers.others() if i not in here]
-        infos = [own, *(here[i][0] for i in sorted(here))]
-        answer = Answer(missing=missing, infos=infos)
-        for _, connection in here.values():
+        came = sorted(here.copy().items())  # a late one may still be reporting
+        missing = sorted({*workers.others()} - {i for i, _ in came})
+        answer = Answer(missing=missing, infos=[own, *(info for _, (info, _) in came)])
+        for _, (_, connection) in came:
             with suppress(OSError):  # a worker that has left meanwhile is missed later
                 _write(connection, answer.model_dump_json())
         answered.set()

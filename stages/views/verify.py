@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from stages.shared import artifacts, params
+from stages.shared import artifacts, command, params
 from stages.shared.errors import StageError, wrap_errors
 from stages.views import attestation, compare, workspace
 from stages.views import machine as machines
@@ -152,11 +152,6 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _stop(*_: object) -> None:
-    """Exit by an exception, so that the clone is removed, with the exit code of SIGTERM."""
-    sys.exit(128 + signal.SIGTERM)
-
-
 def main() -> None:
     """Verify the revision on the command line; exit 0 if it is the same, 1 if not, 2 on failure."""
     parser = argparse.ArgumentParser(prog="python -m stages.views.verify", description=__doc__)
@@ -172,7 +167,7 @@ def main() -> None:
         "--check", metavar="FILE", type=Path, help="run nothing: does this attestation agree?"
     )
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, command.stop)  # so that the clone is removed
     try:
         if options.check:
             good, sentence = check(options.revision, options.check)
