@@ -1,0 +1,106 @@
+"""Study many runs: mean and spread over seeds, and which recipe is better by more than chance.
+
+Reads DVC's experiments and commits from git, each as its dvc.lock records it, or a study that was
+kept with --json; not the workspace. Runs that differ only in prepare.seed and train.seed are a
+group; each other group is compared with that of HEAD, or of the first run that is named.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.shared import artifacts
+from stages.shared.errors import StageError, wrap_errors
+from stages.views.study import groups as grouping
+from stages.views.study import page, runs, tables
+from stages.views.study.runs import SPLITS, Run
+from stages.views.study.tables import Study
+
+
+def study(found: Sequence[Run], split: str, notes: Sequence[str]) -> Study:
+    """Return the study of these runs; that of the first is the recipe to compare others with."""
+    groups, more = grouping.group(found)
+    comparisons = grouping.compare_all(groups, split)
+    if len({run.splits[split] for run in found}) > 1:
+        more.append(f"not all were scored on the same {split} digits: their order may mislead")
+    return Study(split, groups, comparisons, [*more, *notes])
+
+
+def collect(names: Sequence[str], all_commits: bool) -> tuple[list[Run], list[str]]:
+    """Return the runs of these names and kept studies, and notes on others.
+
+    Raises:
+        StageError: there is none, or a file is not a study.
+    """
+    found: list[Run] = []
+    for path in (name for name in names if name.endswith(".json")):
+        with wrap_errors(f"{path} is not a study that --json has written"):
+            found += tables.from_json(Path(path).read_text(encoding="utf-8"))
+    names_left = [name for name in names if not name.endswith(".json")]
+    notes: list[str] = []
+    if names_left or not names:
+        read, left_out = runs.read(runs.find(names_left, all_commits))
+        found += read
+        notes = [f"{name} is left out: {reason}" for name, reason in left_out.items()]
+    if not names:
+        notes += queue_notes(runs.queue())
+    if not found:
+        raise StageError("; ".join(["there is no run to study", *notes]))
+    if not names and len(found) == 1:
+        notes.append(
+            "there are no experiments of HEAD; run some, as README says under Many runs, or take"
+            " those of other commits, too: --all-commits"
+        )
+    return found, notes
+
+
+def queue_notes(queue: runs.Queue) -> list[str]:
+    """Return what to say of experiments that have not finished."""
+    notes = []
+    if queue.failed:
+        notes.append(
+            f"failed: {', '.join(queue.failed)}; see why: dvc queue logs {queue.failed[0]}"
+        )
+    if queue.unfinished:
+        notes.append(f"not finished: {', '.join(queue.unfinished)}; see: dvc queue status")
+    return notes
+
+
+def main() -> None:
+    """Print the study that the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m stages.views.study", description=__doc__)
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="EXPERIMENT",
+        help="its name, in which * stands for any text; a revision; or the .json of a kept study"
+        " (by default HEAD and all its experiments)",
+    )
+    parser.add_argument("-A", "--all-commits", action="store_true", help="not only those of HEAD")
+    parser.add_argument(
+        "--by", choices=SPLITS, default=SPLITS[0], help=f"the digits that decide ({SPLITS[0]})"
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--md", dest="show", action="store_const", const=tables.as_markdown)
+    form.add_argument("--json", dest="show", action="store_const", const=tables.as_json)
+    form.add_argument("--html", type=Path, metavar="FILE", help="write a page with a picture")
+    options = parser.parse_args()
+    try:
+        found = study(*_arguments(options))
+        if options.html:
+            artifacts.write_text(options.html, page.render(found))
+            print(f"study: wrote {options.html}, {found.title}")
+        else:
+            print((options.show or tables.as_text)(found))
+    except StageError as error:
+        sys.exit(f"study: {error}")
+
+
+def _arguments(options: argparse.Namespace) -> tuple[list[Run], str, list[str]]:
+    read, notes = collect(options.names, options.all_commits)
+    return read, options.by, notes
+
+
+if __name__ == "__main__":
+    main()
