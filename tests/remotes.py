@@ -24,7 +24,8 @@ class S3:
 
     refusal = "The request signature we calculated does not match the signature you provided"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
+        self.address = address
         self.right = {"access_key_id": "friend", "secret_access_key": "opensesame"}
         self.wrong = self.right | {"secret_access_key": "opensesam"}
         self.port, *others = free_ports(8)
@@ -37,7 +38,7 @@ class S3:
         (folder / "keys.json").write_text(json.dumps({"identities": [identity]}))
         (folder / "data").mkdir()
         self.command = [
-            *("weed", "server", "-dir=data", "-ip=127.0.0.1", "-master.telemetry=false"),
+            *("weed", "server", "-dir=data", f"-ip={address}", "-master.telemetry=false"),
             *("-master.volumeSizeLimitMB=64", "-filer", "-filer.localSocket=filer.sock"),
             *("-s3", f"-s3.port={self.port}", "-s3.config=keys.json", "-s3.localSocket=s3.sock"),
             *("-s3.port.iceberg=0", "-s3.port.lance=0"),
@@ -45,11 +46,11 @@ class S3:
         ]
 
     def settings(self, port: int) -> dict[str, str]:
-        return {"url": "s3://digits/store", "endpointurl": f"http://127.0.0.1:{port}"}
+        return {"url": "s3://digits/store", "endpointurl": f"http://{self.address}:{port}"}
 
     def client(self) -> Any:
         key, secret = self.right.values()
-        url = f"http://127.0.0.1:{self.port}"
+        url = f"http://{self.address}:{self.port}"
         return s3fs.S3FileSystem(key=key, secret=secret, endpoint_url=url, skip_instance_cache=True)
 
     def prepare(self) -> None:
@@ -111,9 +112,9 @@ class SSH:
 
 
 @contextmanager
-def serve(kind: type[S3] | type[SSH], folder: Path) -> Iterator[S3 | SSH]:
+def serve(kind: type[S3] | type[SSH], folder: Path, *address: str) -> Iterator[S3 | SSH]:
     """Start a server of this kind in `folder` and end it with the block."""
-    remote = kind(folder)
+    remote = kind(folder, *address)
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(
             remote.command, cwd=folder, env=variables({}), stdout=log, stderr=log

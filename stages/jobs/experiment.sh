@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+#SBATCH --requeue
+#SBATCH --open-mode=append
+# One experiment in a clone of its own, which shares nothing with other jobs: clone, run, push, remove.
+#
+#   experiment.sh SEED [OPTION of dvc exp run]...       SEED is not given, but the task's number, in a Slurm array
+#
+# REPOSITORY  is cloned, and the experiment pushed to it; its results go to DVC's default remote
+# COMMIT      is what the experiment starts from
+# STUDY       and the seed are the experiment's name
+# SCRATCH     is the folder for the clones (else TMPDIR); on a disk that the machines share, a job that is started again, on
+#             any of them, resumes from its last epoch
+set -euo pipefail
+
+if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
+  set -- "$SLURM_ARRAY_TASK_ID" "$@"
+  export TF_NUM_INTEROP_THREADS=${SLURM_CPUS_PER_TASK:-1}
+fi
+name=$STUDY-$1
+folder=${SCRATCH:-${TMPDIR:-/tmp}}/$name
+echo "$name: in $folder on $(hostname)"
+
+if [ ! -e "$folder/.git/whole" ]; then
+  rm -rf "$folder"
+  git clone -q --no-checkout "$REPOSITORY" "$folder"
+  git -C "$folder" checkout -q --detach "$COMMIT"
+  [ ! -e "${CONFIG:-}" ] || cp "$CONFIG" "$folder/.dvc/config.local"  # the keys of the remote
+  touch "$folder/.git/whole"
+fi
+cd "$folder"
+git config user.name experiment && git config user.email "experiment@$(hostname)"
+rm -f .git/index.lock .dvc/tmp/rwlock  # which a killed job leaves
+
+if ! dvc exp list --name-only | grep -qx "$name"; then
+  git checkout -q -f "$COMMIT"
+  dvc exp run --name "$name" -S "train.seed=$1" "${@:2}"
+fi
+for wait in 10 60 300 0; do
+  if dvc exp push -q origin "$name"; then
+    cd / && rm -rf "$folder"
+    echo "$name: pushed"
+    exit
+  fi
+  sleep "$wait"
+done
+echo "$name: cannot be pushed; its clone is kept, so start it again: $folder" >&2
+exit 1

@@ -1,0 +1,157 @@
+"""Experiments on many machines: a real Slurm, a real S3 server, a bare git repository."""
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import remotes, slurm
+from tests.project import THOROUGH, Clone, check, run
+from tests.slurm import Slurm
+
+pytestmark = [pytest.mark.slow, pytest.mark.system]
+SEEDS = 12 if THOROUGH else 5
+NODES = 4 if THOROUGH else 2
+EXPERIMENT = "stages/jobs/experiment.sh"
+# Long enough that one can be killed between two epochs.
+TRAIN = {"epochs": 12}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    with slurm.cluster(tmp_path_factory.mktemp("slurm"), NODES) as started:
+        yield started
+
+
+@pytest.fixture
+def shared(tmp_path: Path, cluster: Slurm) -> Iterator[Clone]:
+    """A project with a git remote and an S3 remote, whose keys are not in git."""
+    clone = Clone.small(tmp_path / "project", train=TRAIN)
+    check(["git", "init", "-q", "--bare", "origin.git"], tmp_path)
+    clone.git("remote", "add", "origin", str(tmp_path / "origin.git"))
+    (tmp_path / "s3").mkdir()
+    with remotes.serve(remotes.S3, tmp_path / "s3", slurm.CONTROLLER) as server:
+        settings = server.settings(server.port)
+        clone.dvc("remote", "add", "-q", "-d", "store", settings.pop("url"))
+        for name, value in settings.items():
+            clone.dvc("remote", "modify", "-q", "store", name, value)
+        for name, value in server.right.items():
+            clone.dvc("remote", "modify", "-q", "--local", "store", name, value)
+        clone.commit("remotes")
+        clone.git("push", "-q", "-u", "origin", "HEAD")
+        yield clone
+
+
+def submit(clone: Clone, *words: str, **environment: str) -> str:
+    environment |= {"SCRATCH": str(clone.folder.parent / "scratch"), "STUDY": "seeds"}
+    return check(["stages/jobs/submit.sh", *words], clone.folder, **environment)
+
+
+def experiments(clone: Clone) -> dict[str, str]:
+    """Return the dvc.lock of every experiment, by name."""
+    names = clone.dvc("exp", "list", "-A", "--name-only").split()
+    refs = clone.git("for-each-ref", "--format=%(refname)", "refs/exps").split()
+    found = {ref.rpartition("/")[2]: ref for ref in refs}
+    return {name: clone.git("show", f"{found[name]}:dvc.lock") for name in names}
+
+
+def test_an_array_survives_a_node_and_gives_what_each_run_alone_gives(
+    cluster: Slurm, shared: Clone, tmp_path: Path
+) -> None:
+    (tmp_path / "scratch").mkdir()
+    array = ["sbatch", f"--array=1-{SEEDS}", f"--output={tmp_path}/%a.out", EXPERIMENT]
+    printed = submit(shared, *array, "-S", "train.dropout=0.1", **cluster.environment)
+    assert "when they are done: dvc exp pull origin" in printed
+
+    node = cluster.nodes[-1]
+    deadline = time.monotonic() + 300
+    while not (killed := _with_a_checkpoint(cluster, tmp_path, node)):
+        assert time.monotonic() < deadline, cluster.logs()
+        time.sleep(0.2)
+    cluster.kill(node)
+    job = f"{_job(cluster)}_{killed}"
+    while "BeginTime" not in cluster.check("squeue", "-h", "-o", "%K %r"):
+        assert time.monotonic() < deadline, cluster.logs()
+        time.sleep(0.5)
+    cluster.check("scontrol", "update", f"JobId={job}", "StartTime=now")  # not in two minutes
+    cluster.start(node)
+    cluster.wait(900)
+
+    logs = {seed: (tmp_path / f"{seed}.out").read_text() for seed in range(1, SEEDS + 1)}
+    assert all(log.rstrip().endswith(": pushed") for log in logs.values()), logs
+    epochs = [int(n) for n in re.findall(r"^epoch (\d+)/", logs[int(killed)], re.MULTILINE)]
+    assert epochs == sorted(epochs), "it has resumed"
+    assert logs[int(killed)].count(": in ") == 2
+    assert not any((tmp_path / "scratch").iterdir()), "the clones are removed"
+
+    shared.dvc("exp", "pull", "-q", "origin")
+    found = experiments(shared)
+    assert sorted(found) == sorted(f"seeds-{seed}" for seed in range(1, SEEDS + 1))
+    for seed in range(1, SEEDS + 1) if THOROUGH else (1, int(killed)):
+        shared.dvc(
+            "exp",
+            "run",
+            "-q",
+            "--temp",
+            "-n",
+            f"alone-{seed}",
+            "-S",
+            f"train.seed={seed}",
+            "-S",
+            "train.dropout=0.1",
+        )
+        assert experiments(shared)[f"alone-{seed}"] == found[f"seeds-{seed}"]
+    text = check(["python", "-m", "stages.views.study", "seeds-*"], shared.folder)
+    assert f"{SEEDS} runs of 1 recipe" in text
+    assert shared.git("status", "--porcelain") == ""
+
+
+def _job(cluster: Slurm) -> str:
+    return cluster.check("squeue", "-h", "-o", "%F").split()[0]
+
+
+def _with_a_checkpoint(cluster: Slurm, folder: Path, node: str) -> str:
+    """Return the task that this node runs if it is between two epochs; otherwise nothing."""
+    task = cluster.running().get(node, "")
+    saved = list((folder / f"scratch/seeds-{task}/artifacts/checkpoints").glob("*"))
+    return task if saved else ""
+
+
+def test_two_nodes_train_together(cluster: Slurm, tmp_path: Path) -> None:
+    """As stages/train/README.md has it: one srun, a clone on each node's own disk."""
+    alone = Clone.small(tmp_path / "alone", train=TRAIN)
+    alone.repro()
+    for node in cluster.nodes[:2]:
+        Clone.small(tmp_path / node, train=TRAIN)
+    script = f"cd {tmp_path}/$SLURMD_NODENAME && DVC_SITE_CACHE_DIR=$PWD-site dvc repro"
+    words = ["srun", "--nodes=2", "--ntasks-per-node=1", "sh", "-c", script]
+    printed = check(words, tmp_path, **cluster.environment)
+    assert "worker 1 (n2:8888) of 2 waits for the others" in printed
+    for node in cluster.nodes[:2]:
+        assert Clone(tmp_path / node).lock == alone.lock
+        assert Clone(tmp_path / node).outputs() == alone.outputs()
+
+
+def test_what_the_jobs_would_lack_is_said_before_they_are_submitted(
+    shared: Clone, tmp_path: Path
+) -> None:
+    def refused(*words: str) -> str:
+        done = run(["stages/jobs/submit.sh", *words], shared.folder)
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1, done.stderr
+        return done.stderr
+
+    assert "which command?" in refused()
+    shared.set("train", "epochs", 3)
+    assert "not committed" in refused("false")
+    shared.commit("edit")
+    assert "lacks this commit: git push" in refused("false")
+    shared.git("push", "-q")
+    shared.dvc("config", "-q", "--unset", "core.remote")
+    shared.commit("no remote")
+    shared.git("push", "-q")
+    assert "DVC has no default remote" in refused("false")
+    shared.git("remote", "remove", "origin")
+    assert "there is no git remote, origin," in refused("false")
