@@ -30,7 +30,7 @@ class Params(Section):
     transposed: bool
     test: Count | Fraction
     validation: Count | Fraction
-    limit: Literal["all"] | Count
+    limit: Literal["all"] | Count | Fraction
     seed: Annotated[int, Field(ge=0, lt=2**32)]
 
     @field_validator("class_names")

@@ -26,7 +26,7 @@ def choose(
     for part, wanted in (("test", params.test), ("validation", params.validation)):
         if part not in parts:
             cause = f"prepare.{part} = {wanted}"
-            count = wanted if isinstance(wanted, int) else round(wanted * len(train.labels))
+            count = absolute(wanted, len(train.labels))
             train, parts[part] = split(train, count, cause, generator)
             need = -(-(len(train.labels) + count) // count)
             hint = f"; a class that has {need} images is sure to have one there"
@@ -34,12 +34,18 @@ def choose(
             require_every_class(parts[part].labels, names, part, cause, hint)
     if params.limit != "all":
         cause = f"prepare.limit = {params.limit}"
-        if params.limit > len(train.labels):
+        count = absolute(params.limit, len(train.labels))
+        if count > len(train.labels):
             raise StageError(f"{cause} is more than the {len(train.labels)} training images")
-        rows = stratified_sample(train.labels, params.limit, generator)
+        rows = stratified_sample(train.labels, count, generator)
         train = Examples(train.images[rows], train.labels[rows])
         require_every_class(train.labels, names, "training", cause)
     return train, parts["validation"], parts["test"]
+
+
+def absolute(wanted: int | float, total: int) -> int:
+    """Return a number of images, given as that or as a fraction of `total`."""
+    return wanted if isinstance(wanted, int) else round(wanted * total)
 
 
 def split(

@@ -31,7 +31,7 @@ class Params(Section):
     }
 
     network: str
-    filters: tuple[Block, ...] = Field(min_length=1)
+    filters: tuple[Block, ...]
     kernel_sizes: tuple[Annotated[int, Field(ge=1)], ...]
     dense_units: tuple[Count, ...]
     dropout: float = Field(ge=0, lt=1)

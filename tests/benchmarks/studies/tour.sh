@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Queues the experiments of the tour in stages/README.md, six seeds each; `dvc exp run --run-all -j 3` then runs them all.
+set -euo pipefail
+queue() { dvc exp run -q --queue -S 'train.seed=range(1,7)' "$@"; }
+
+queue -n plain
+queue -n one-epoch -S train.epochs=1
+queue -n no-augmentation -S train.augmented_fraction=0
+queue -n no-convolution -S 'train.filters=[]' -S 'train.kernel_sizes=[]'
+queue -n half -S prepare.limit=0.5
+queue -n tenth -S prepare.limit=0.1
+queue -n hundredth -S prepare.limit=0.01
+queue -n wide -S 'train.filters=[[32],[64,128]]' -S 'train.dense_units=[256]'
+queue -n dropout -S train.dropout=0.5

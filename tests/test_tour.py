@@ -1,0 +1,58 @@
+"""The tour in stages/README.md: its network is ours, its commands run, its numbers are kept."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from stages.views.study.tables import from_json
+from tests.project import REPOSITORY, Clone, check
+
+TOUR = (REPOSITORY / "stages/README.md").read_text().split("\n## When something goes wrong")[0]
+COMMANDS = re.findall(r"^    (dvc exp run --temp .*)$", TOUR, re.MULTILINE)
+KEPT = REPOSITORY / "tests/benchmarks/studies/tour.json"
+
+
+def test_its_ten_lines_are_the_network_of_the_pipeline(tmp_path: Path) -> None:
+    [code] = re.findall(r"^```python\n(import keras\n.*?)^```", TOUR, re.MULTILINE | re.DOTALL)
+    script = tmp_path / "network.py"
+    script.write_text(f"{code}\nprint(model.count_params())\n")
+    printed = check(["python", str(script)], tmp_path)
+    metrics = json.loads((REPOSITORY / "metrics/train.json").read_text())
+    assert printed.split()[-1] == str(metrics["parameters"])
+
+
+def test_its_numbers_are_those_of_the_kept_study() -> None:
+    groups = json.loads(KEPT.read_text())["groups"]
+    means = {g["runs"][0]["name"].rpartition("-")[0]: g["validation"]["mean"] for g in groups}
+    rows = re.findall(r"^\| `([\w-]+)` \| .*\| ([\d.]+) ± [\d.]+ \|", TOUR, re.MULTILINE)
+    assert {name for name, _ in rows} == set(means)
+    for name, shown in rows:
+        assert float(shown) == round(means[name], 2), name
+    assert all(len(g["runs"]) == 6 for g in groups)
+    assert len(from_json(KEPT.read_text())) == 54
+
+
+def test_its_commands_queue_what_the_study_has() -> None:
+    script = (KEPT.with_suffix(".sh")).read_text()
+    for command in COMMANDS:
+        name, *options = shlex.split(command)[4:]
+        queued = re.findall(rf"^queue -n {name}\b(.*)$", script, re.MULTILINE)
+        assert shlex.split(queued[0]) == options[0:], command
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_runs_and_leaves_the_workspace_alone(
+    finished: Clone, tmp_path: Path, command: str
+) -> None:
+    clone = finished.copy(tmp_path / "project")
+    before = clone.outputs()
+    # Two training images of each class are the least that small digits can do with.
+    words = shlex.split(command.replace("prepare.limit=0.01", "prepare.limit=0.1"))
+    clone.dvc(*words[1:])
+    assert clone.git("status", "--porcelain") == ""
+    assert clone.outputs() == before
+    assert "2 runs of 2 recipes" in check(["python", "-m", "stages.views.study"], clone.folder)
