@@ -48,6 +48,7 @@ def test_p_of_groups_is_that_of_scipy(a: list[int], b: list[int]) -> None:
     assert significance.unpaired_p(a, b) == pytest.approx(found.pvalue, abs=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:Precision loss")
 @given(scores, scores)
 def test_intervals_are_those_of_scipy(a: list[int], b: list[int]) -> None:
     n = min(len(a), len(b))
@@ -140,7 +141,7 @@ BETTER = [value + 0.06 for value in BASE]
             BASE,
             [99.46, 99.38, 99.44, 99.42, 99.44, 99.46],
             1,
-            "about 149 seeds each would be needed to see 0.010 points",
+            "about 200 seeds each would be needed to see 0.010 points",
         ),
         (
             "five",
@@ -162,7 +163,7 @@ BETTER = [value + 0.06 for value in BASE]
             [99.40, 99.40, 99.42, 99.42],
             [99.42, 99.42, 99.40, 99.44],
             1,
-            "p = 0.6857 (exact permutation test, 4 and 4 seeds)",
+            "p = 0.6571 (exact permutation test, 4 and 4 seeds)",
         ),
         (
             "three",
@@ -195,10 +196,9 @@ def test_p_of_the_sentence_is_corrected_for_the_number_of_comparisons() -> None:
         found += made(f"b{i}", BETTER, dropout=(i + 1) / 10)
     sentences = study.study(found, "test", []).sentences
     assert len(sentences) == 3
-    assert all("no evidence" in s and "p = 0.0938 " in s for s in sentences)
-    assert all(
-        "6 pairs of the same seed, Holm's correction for 3 comparisons)" in s for s in sentences
-    )
+    # Six pairs, of which p is 0.0312 at least, could not be right three times.
+    how = "(exact permutation test, 6 and 6 seeds, Holm's correction for 3 comparisons)"
+    assert all(f"p = 0.0455 {how}" in s for s in sentences)
 
 
 def test_runs_on_other_digits_are_not_compared() -> None:
@@ -251,8 +251,8 @@ def test_a_kept_study_says_the_same_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("errors", "labels"),
     [
-        ([0.4, 0.5, 0.62], ["99.40", "99.45", "99.50", "99.55", "99.60"]),
-        ([0.4, 3.1, 12.0], ["80", "90", "95", "98", "99", "99.5"]),
+        ([0.4, 0.5, 0.62], ["99.35", "99.40", "99.45", "99.50", "99.55", "99.60"]),
+        ([0.4, 3.1, 12.0], ["90", "95", "98", "99", "99.5"]),
         ([0.0, 0.0], None),
         ([0.01, 0.02, 0.05], None),
         ([90.2, 90.2], None),

@@ -35,13 +35,13 @@ def main(address: str, seeds: str, *options: str) -> None:
     """Run the experiments, as many at once as the cluster has threads; exit 1 if one fails."""
     first, _, last = seeds.partition("-")
     environment = {name: os.environ[name] for name in VARIABLES if name in os.environ}
-    with Client(address) as client:
+    with Client(address) as client:  # type: ignore[no-untyped-call]
         futures = [
             client.submit(experiment, SCRIPT.read_text(), [str(seed), *options], environment)
             for seed in range(int(first), int(last or first) + 1)
         ]
         failures = 0
-        for i, (_, line) in enumerate(as_completed(futures, with_results=True), 1):
+        for i, (_, line) in enumerate(as_completed(futures, with_results=True), 1):  # type: ignore[no-untyped-call]
             failures += " failed: " in line
             print(f"{i} of {len(futures)}: {line}", flush=True)
     sys.exit(1 if failures else 0)

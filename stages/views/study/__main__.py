@@ -17,6 +17,8 @@ from stages.views.study import page, runs, tables
 from stages.views.study.runs import SPLITS, Run
 from stages.views.study.tables import Study
 
+SHOWN = 6  # names of experiments in a note
+
 
 def study(found: Sequence[Run], split: str, notes: Sequence[str]) -> Study:
     """Return the study of these runs; that of the first is the recipe to compare others with."""
@@ -59,12 +61,21 @@ def queue_notes(queue: runs.Queue) -> list[str]:
     """Return what to say of experiments that have not finished."""
     notes = []
     if queue.failed:
+        notes.append(f"failed: {some(queue.failed)}; see why: dvc queue logs {queue.failed[0]}")
+    if queue.lost:
         notes.append(
-            f"failed: {', '.join(queue.failed)}; see why: dvc queue logs {queue.failed[0]}"
+            f"killed: {some(queue.lost)}; forget it and queue it again: dvc queue kill"
+            f" {queue.lost[0]}, then dvc exp run --queue"
         )
     if queue.unfinished:
-        notes.append(f"not finished: {', '.join(queue.unfinished)}; see: dvc queue status")
+        notes.append(f"not finished: {some(queue.unfinished)}; see: dvc queue status")
     return notes
+
+
+def some(names: Sequence[str]) -> str:
+    """Return a few of the names, and how many more there are."""
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def main() -> None:

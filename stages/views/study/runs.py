@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 from dvc.repo import Repo
 from dvc.repo.experiments.refs import EXPS_NAMESPACE, ITER_SKIP_NAMESPACES, ExpRefInfo
@@ -57,9 +58,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Queue:
-    """The names of the experiments in DVC's queue that have failed, and that run or wait."""
+    """The names of the experiments in DVC's queue that have no result.
+
+    Attributes:
+        failed: those that ended with an error.
+        lost: those whose process is gone, though DVC believes that they run.
+        unfinished: those that run or wait.
+    """
 
     failed: Sequence[str]
+    lost: Sequence[str]
     unfinished: Sequence[str]
 
 
@@ -106,28 +114,43 @@ def read(commits: Mapping[str, str]) -> tuple[list[Run], dict[str, str]]:
 
 
 def queue() -> Queue:
-    """Return what the queue holds besides finished experiments."""
+    """Return what DVC's queue holds besides finished experiments."""
     with Repo() as repo:
         experiments = repo.experiments.celery_queue
-        waiting = experiments.stash.stash_revs.items()
-        failed = experiments.failed_stash.stash_revs.items()
-        names = [[entry.name or rev[:7] for rev, entry in which] for which in (failed, waiting)]
-        active = [entry.name or entry.stash_rev[:7] for entry in experiments.iter_active()]
-    return Queue(names[0], active + names[1])
+        failed, waiting = (
+            [entry.name or rev[:7] for rev, entry in stash.stash_revs.items()]
+            for stash in (experiments.failed_stash, experiments.stash)
+        )
+        lost: list[str] = []
+        running: list[str] = []
+        for entry in experiments.iter_active():
+            process = experiments.proc.get(entry.stash_rev)
+            is_lost = process is not None and not _is_alive(process.pid)
+            (lost if is_lost else running).append(entry.name or entry.stash_rev[:7])
+    return Queue(failed, lost, [*running, *waiting])
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _experiments(head: str, all_commits: bool) -> Iterator[tuple[str, str]]:
     """Yield name and commit of each experiment, the oldest first."""
-    order = "--sort=committerdate"
-    lines = workspace.git(
-        "for-each-ref", order, "--format=%(objectname) %(refname)", EXPS_NAMESPACE
-    )
-    for line in lines.splitlines():
-        commit, ref = line.split(" ", 1)
+    for ref, commit in _refs().items():
         if ref.count("/") == 4 and not ref.startswith(tuple(ITER_SKIP_NAMESPACES)):
             info = ExpRefInfo.from_ref(ref)
             if all_commits or info.baseline_sha == head:
                 yield info.name, commit
+
+
+def _refs() -> dict[str, str]:
+    """Return the commit of each of DVC's references in git."""
+    words = ["for-each-ref", "--sort=committerdate", "--format=%(refname) %(objectname)"]
+    lines = workspace.git(*words, EXPS_NAMESPACE).splitlines()
+    return dict(line.split(" ") for line in lines)
 
 
 def _contents(commits: Any, files: Sequence[str]) -> Iterator[bytes]:
@@ -205,12 +228,12 @@ def _digests(outputs: Mapping[str, str], split: str) -> str:
 
 def _seconds() -> dict[str, float]:
     """Return the seconds of fitting that the logs of DVC's queue tell of, by commit."""
-    found = {}
+    found, refs = {}, _refs()
     with Repo() as repo:
         folder = Path(repo.experiments.celery_queue.pid_dir)
     for info in folder.glob("*/*.run"):
         try:
-            commit = json.loads(info.read_text()).get("result_hash")
+            commit = refs.get(json.loads(info.read_text()).get("result_ref"))
             log = info.with_suffix(".out").read_text(errors="replace")
         except (OSError, ValueError):
             continue
