@@ -1,14 +1,19 @@
 """Experiments on many machines: a real Slurm, a real S3 server, a bare git repository."""
 
+import os
 import re
+import signal
+import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests import remotes, slurm
-from tests.project import THOROUGH, Clone, check, run
+from tests.project import THOROUGH, Clone, check, run, variables
 from tests.slurm import Slurm
 
 pytestmark = [pytest.mark.slow, pytest.mark.system]
@@ -132,6 +137,34 @@ def test_two_nodes_train_together(cluster: Slurm, tmp_path: Path) -> None:
     for node in cluster.nodes[:2]:
         assert Clone(tmp_path / node).lock == alone.lock
         assert Clone(tmp_path / node).outputs() == alone.outputs()
+
+
+def test_dask_survives_a_worker(shared: Clone, tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    [port] = remotes.free_ports(1)
+    scheduler = f"tcp://127.0.0.1:{port}"
+    commands = [["dask", "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]]
+    worker = ["dask", "worker", scheduler, "--no-dashboard", "--nworkers", "1", "--nthreads", "1"]
+    commands += [[*worker, "--local-directory", str(tmp_path / name)] for name in "ab"]
+    processes = []
+    try:
+        for words in commands:
+            with (tmp_path / f"dask-{len(processes)}.log").open("w") as log:
+                process = subprocess.Popen(
+                    words, stdout=log, stderr=log, env=variables({}), start_new_session=True
+                )
+                processes.append(process)
+        job = threading.Timer(25, lambda: os.killpg(processes[1].pid, signal.SIGKILL))
+        job.start()
+        printed = submit(shared, "python", "-m", "stages.jobs.dask", scheduler, "1-4")
+    finally:
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert len(re.findall(r"^\d of 4: seeds-\d: (?:pushed|is there)$", printed, re.MULTILINE)) == 4
+    shared.dvc("exp", "pull", "-q", "origin")
+    assert sorted(experiments(shared)) == [f"seeds-{seed}" for seed in range(1, 5)]
 
 
 def test_what_the_jobs_would_lack_is_said_before_they_are_submitted(

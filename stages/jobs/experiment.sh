@@ -20,6 +20,11 @@ name=$STUDY-$1
 folder=${SCRATCH:-${TMPDIR:-/tmp}}/$name
 echo "$name: in $folder on $(hostname)"
 
+exec 9>"$folder.lock" && flock 9  # of a worker that is gone, the job may live on
+if git ls-remote --exit-code "$REPOSITORY" "refs/exps/${COMMIT:0:2}/${COMMIT:2}/$name" >/dev/null; then
+  echo "$name: is there"
+  exit
+fi
 if [ ! -e "$folder/.git/whole" ]; then
   rm -rf "$folder"
   git clone -q --no-checkout "$REPOSITORY" "$folder"
@@ -37,7 +42,7 @@ if ! dvc exp list --name-only | grep -qx "$name"; then
 fi
 for wait in 10 60 300 0; do
   if dvc exp push -q origin "$name"; then
-    cd / && rm -rf "$folder"
+    cd / && rm -rf "$folder" "$folder.lock"
     echo "$name: pushed"
     exit
   fi
