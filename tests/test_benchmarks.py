@@ -11,7 +11,7 @@ from tests.project import REPOSITORY, THOROUGH, run
 
 FAMILIES = ["throughput", "inference", "pipeline"]
 if THOROUGH:
-    FAMILIES += ["growth", "accuracy", "sizes", "data-sets"]
+    FAMILIES += ["queue", "growth", "accuracy", "sizes", "data-sets"]
 
 
 @pytest.mark.slow

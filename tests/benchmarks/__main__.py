@@ -11,7 +11,16 @@ from typing import Any
 
 from stages.shared import numerics
 from tests import project
-from tests.benchmarks import accuracy, data_sets, growth, inference, pipeline, sizes, throughput
+from tests.benchmarks import (
+    accuracy,
+    data_sets,
+    growth,
+    inference,
+    pipeline,
+    queue,
+    sizes,
+    throughput,
+)
 from tests.benchmarks.figures import Figure, table
 
 FAMILIES = {
@@ -19,6 +28,7 @@ FAMILIES = {
     "inference": inference.measure,
     "growth": growth.measure,
     "pipeline": pipeline.measure,
+    "queue": queue.measure,
     "accuracy": accuracy.measure,
     "sizes": sizes.measure,
     "data-sets": data_sets.measure,

@@ -7,6 +7,4 @@ queue -n plain
 queue -n no-augmentation -S train.augmented_fraction=0
 queue -n dropout -S train.dropout=0.5
 queue -n all-examples -S train.hard_example_fraction=1
-queue -n all-augmented -S train.augmented_fraction=1
 queue -n no-decay -S train.weight_decay=0
-queue -n slow -S train.learning_rate=0.004
