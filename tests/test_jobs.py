@@ -16,7 +16,11 @@ from tests import remotes, slurm
 from tests.project import THOROUGH, Clone, check, run, variables
 from tests.slurm import Slurm
 
-pytestmark = [pytest.mark.slow, pytest.mark.system]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.system,
+    pytest.mark.skipif(os.getuid() != 0, reason="network namespaces and Slurm's nodes want root"),
+]
 SEEDS = 12 if THOROUGH else 5
 NODES = 4 if THOROUGH else 2
 EXPERIMENT = "stages/jobs/experiment.sh"

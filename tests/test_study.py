@@ -122,17 +122,17 @@ BETTER = [value + 0.06 for value in BASE]
             BASE,
             [v + d for v, d in zip(BASE, (0.04, 0.06, 0.08, 0.06, 0.04, 0.08), strict=True)],
             1,
-            "dropout=0.2 is better than dropout=0 by 0.060 points of validation accuracy (95 %"
+            "dropout=0.2 is better than base by 0.060 points of validation accuracy (95 %"
             " interval +0.041 to +0.079), p = 0.0312 (exact permutation test, 6 pairs of the same"
             " seed)",
         ),
-        ("worse", BETTER, BASE, 1, "dropout=0.2 is worse than dropout=0 by 0.060 points"),
+        ("worse", BETTER, BASE, 1, "dropout=0.2 is worse than base by 0.060 points"),
         (
             "same",
             BASE,
             BASE,
             1,
-            "no evidence that dropout=0.2 differs from dropout=0: +0.000 points of validation"
+            "no evidence that dropout=0.2 differs from base: +0.000 points of validation"
             " accuracy (95 % interval +0.000 to +0.000), p = 1.0000 (exact permutation test, 6"
             " pairs of the same seed)",
         ),
@@ -155,7 +155,7 @@ BETTER = [value + 0.06 for value in BASE]
             BASE[:4],
             [99.50, 99.52, 99.54, 99.50, 99.48],
             11,
-            "is better than dropout=0 by 0.088 points of validation accuracy (95 % interval +0.034"
+            "is better than base by 0.088 points of validation accuracy (95 % interval +0.034"
             " to +0.142), p = 0.0159 (exact permutation test, 4 and 5 seeds)",
         ),
         (
@@ -178,14 +178,14 @@ BETTER = [value + 0.06 for value in BASE]
             BASE,
             1,
             "a single run shows two networks, not two recipes: run four seeds or more, or compare"
-            " the two, by: python -m stages.views.compare one-a-1 one-b-1",
+            " the two, by: python -m stages.views.compare base-1 one-1",
         ),
     ],
 )
 def test_the_sentence_says_what_the_numbers_say(
     name: str, a: Sequence[float], b: Sequence[float], first: int, words: str
 ) -> None:
-    runs = [*made(f"{name}-a", a, dropout=0.0), *made(f"{name}-b", b, first, dropout=0.2)]
+    runs = [*made("base", a, dropout=0.0), *made(name, b, first, dropout=0.2)]
     [sentence] = study.study(runs, "validation", []).sentences
     assert words in sentence.replace("train.", "")
 
@@ -218,7 +218,7 @@ def test_code_and_numbers_decide_what_is_a_group() -> None:
     assert [len(g.runs) for g in found] == [12]
     edited = [Run(**{**vars(r), "sources": {"stages/train": "b"}}) for r in b]
     found, _ = groups.group([*a, *edited])
-    assert sorted(g.label for g in found) == ["a-1", "with other stages/train"]
+    assert sorted(g.label for g in found) == ["a", "with other stages/train"]
     assert runs.plain("0") == runs.plain("0.0") == "0"
     assert runs.plain("1e-05") == runs.plain("0.00001") == "1e-05"
     assert runs.plain([["16"], ["32", "64"]]) == "[[16],[32,64]]"
@@ -297,11 +297,8 @@ def studied(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def test_dvc_knows_the_made_experiments(studied: Clone) -> None:
-    assert (
-        studied.dvc("exp", "list", "--name-only").split()
-        == sorted(f"{name}-{seed}" for name in ("plain", "drop") for seed in range(2, 8))
-        or len(studied.dvc("exp", "list", "--name-only").split()) == 12
-    )
+    names = {f"{name}-{seed}" for name in ("plain", "drop") for seed in range(2, 8)}
+    assert set(studied.dvc("exp", "list", "--name-only").split()) == names
 
 
 def shown(clone: Clone, *words: str) -> str:
@@ -315,11 +312,9 @@ def test_head_and_its_experiments_are_studied(studied: Clone) -> None:
     assert re.search(r"^ +7  .* HEAD$", text, re.MULTILINE)
     assert "train.dropout=0.2 is better than HEAD by" in text
     some = shown(studied, "plain-*", "drop-*")
-    assert "train.dropout=0.2 is better than train.dropout=0 by 0.100 points" in some
+    assert "train.dropout=0.2 is better than plain by 0.100 points" in some
     assert "6 pairs of the same seed" in some
-    assert (
-        shown(studied, "drop-*", "plain-*").count("is worse than train.dropout=0.2 by 0.100") == 1
-    )
+    assert shown(studied, "drop-*", "plain-*").count("is worse than drop by 0.100") == 1
 
 
 def test_the_forms_agree(studied: Clone, tmp_path: Path) -> None:
@@ -373,9 +368,7 @@ def test_metrics_that_the_lock_does_not_record_are_left_out(studied: Clone, tmp_
 
 def test_a_project_in_a_folder_of_a_repository(studied: Clone, tmp_path: Path) -> None:
     clone = studied.copy_into_a_repository(tmp_path)
-    experiments_are = [Made("one", 5, 0.95)]
     assert "1 run of 1 recipe" in shown(clone)
-    assert experiments_are
 
 
 def test_outside_a_repository_it_is_one_line(tmp_path: Path, finished: Clone) -> None:

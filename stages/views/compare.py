@@ -1,6 +1,7 @@
 """Compare two runs: the images that only one predicts correctly, and whether that is chance.
 
-Two trained networks are compared, not two recipes: another seed makes another network.
+Two trained networks are compared, not two recipes: another seed makes another network. `study`
+compares recipes, by several seeds of each.
 
 Reads the predictions that `evaluate` wrote, in the workspace or, through DVC, in any revision, tag
 or experiment; writes nothing.
@@ -30,7 +31,10 @@ SHOWN = 20  # of the fixed, and of the broken
 LONGEST = 65_536  # characters of a comment on GitHub
 PREDICTIONS = "artifacts/evaluation/predictions.csv"
 IMAGES = "evaluate: artifacts/prepared/test-images.npy"
-CAVEAT = "These are two trained networks, not two recipes: another seed makes another network."
+CAVEAT = (
+    "These are two trained networks, not two recipes: another seed makes another network."
+    " Recipes are compared by: python -m stages.views.study"
+)
 # The name of the current files, besides those of revisions.
 WORKSPACE = "workspace"
 

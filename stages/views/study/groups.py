@@ -1,6 +1,7 @@
 """Groups of runs that differ only in their seeds, and comparisons of two groups."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
@@ -74,7 +75,7 @@ def group(runs: Sequence[Run]) -> tuple[list[Group], list[str]]:
     members: dict[tuple, list[Run]] = {}
     for (recipe, _), same in unique.items():
         members.setdefault(recipe, []).append(replace(same[0], seconds=_first_seconds(same)))
-    labels = _labels([found[0] for found in members.values()])
+    labels = _labels([*members.values()])
     return [
         Group(label, sorted(found, key=lambda run: [(len(s), s) for s in run.seeds]))
         for label, found in zip(labels, members.values(), strict=True)
@@ -180,9 +181,12 @@ def _recipe(run: Run) -> tuple:
     return tuple(sorted(run.parameters.items())), tuple(sorted(run.sources.items()))
 
 
-def _labels(firsts: Sequence[Run]) -> list[str]:
-    """Return what tells each group from the first one, as options of `dvc exp run -S`."""
-    base = firsts[0]
+def _labels(members: Sequence[Sequence[Run]]) -> list[str]:
+    """Return what tells each group from the first one, as options of `dvc exp run -S`.
+
+    The first is called HEAD if that is in it, or as its experiments are if all are called alike.
+    """
+    base, firsts = members[0][0], [runs[0] for runs in members]
     different = [_different(base.parameters, run.parameters) for run in firsts]
     edited = [_different(base.sources, run.sources) for run in firsts]
     labels = [
@@ -192,9 +196,10 @@ def _labels(firsts: Sequence[Run]) -> list[str]:
         )
         for run, keys, paths in zip(firsts, different, edited, strict=True)
     ]
+    names = {re.sub(r"-\d+$", "", run.name) for run in members[0]}
     varied = dict.fromkeys(key for keys in different for key in keys)
     own = " ".join(f"{key}={base.parameters.get(key, 'none')}" for key in varied)
-    labels[0] = base.name if base.name == HEAD or not own else own
+    labels[0] = HEAD if HEAD in names else names.pop() if len(names) == 1 else own or base.name
     return labels
 
 
