@@ -38,8 +38,7 @@ def render(study: Study) -> str:
     return environment.get_template("study.html").render(
         study=study,
         ranked=ranked,
-        header=tables.HEADER,
-        rows=[*map(tables.row, ranked)],
+        table=tables.table(study),
         axis=axis,
         means=[axis.place(100 - fmean(g.percent(study.split))) for g in ranked],
         dots=[[axis.place(100 - v) for v in g.percent(study.split)] for g in ranked],

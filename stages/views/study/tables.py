@@ -9,6 +9,7 @@ from stages.views.study import groups as comparing
 from stages.views.study.groups import Comparison, Group
 from stages.views.study.runs import Run
 
+SHARED = ("parameters", "sources", "seconds")  # or not of the result
 SHOWN = 20  # comparisons in words
 HEADER = ("runs", "validation, %", "test, %", "errors", "fitting, s", "recipe")
 
@@ -56,9 +57,10 @@ class Study:
 
 def as_text(study: Study) -> str:
     """Return a study for a terminal."""
-    rows = [HEADER, *map(row, study.ranked)]
-    widths = [max(len(line[i]) for line in rows) for i in range(len(HEADER))]
-    aligned: list[Callable] = [str.rjust, str.ljust, str.ljust, str.rjust, str.rjust, str.ljust]
+    rows = table(study)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    aligned: list[Callable] = [str.rjust, str.ljust, str.ljust, *[str.rjust] * (len(widths) - 4)]
+    aligned.append(str.ljust)
     lines = [
         "  ".join(
             align(cell, width) for align, cell, width in zip(aligned, line, widths, strict=True)
@@ -73,9 +75,11 @@ def as_text(study: Study) -> str:
 
 def as_markdown(study: Study) -> str:
     """Return a study for a pull request or a README."""
-    lines = [f"**{study.title}**", "", f"| {' | '.join(HEADER)} |", "|---:|---|---|---:|---:|---|"]
-    for g in study.ranked:
-        cells = [cell.replace("|", "\\|") for cell in row(g)]
+    header, *rows = table(study)
+    lines = [f"**{study.title}**", "", f"| {' | '.join(header)} |"]
+    lines.append(f"|---:|---|---|{'---:|' * (len(header) - 4)}---|")
+    for line in rows:
+        cells = [cell.replace("|", "\\|") for cell in line]
         lines.append(f"| {' | '.join([*cells[:-1], f'`{cells[-1]}`'])} |")
     for found in (study.sentences, study.notes):
         lines += ["", *(f"- {line}" for line in found)] if found else []
@@ -83,7 +87,7 @@ def as_markdown(study: Study) -> str:
 
 
 def as_json(study: Study) -> str:
-    """Return a study for a script, with all runs; `from_json` reads it again."""
+    """Return a study for a script, with all runs but no durations; `from_json` reads it again."""
     content = {
         "by": study.split,
         "groups": [
@@ -93,7 +97,7 @@ def as_json(study: Study) -> str:
                 "parameters": g.runs[0].parameters,
                 "sources": g.runs[0].sources,
                 "runs": [
-                    {k: v for k, v in asdict(run).items() if k not in ("parameters", "sources")}
+                    {key: value for key, value in asdict(run).items() if key not in SHARED}
                     for run in g.runs
                 ],
             }
@@ -117,6 +121,13 @@ def from_json(text: str) -> list[Run]:
         for g in json.loads(text)["groups"]
         for run in g["runs"]
     ]
+
+
+def table(study: Study) -> list[tuple[str, ...]]:
+    """Return the header and a row for each group, the best first; columns without values go."""
+    rows = [row(g) for g in study.ranked]
+    kept = [i for i in range(len(HEADER)) if any(line[i] for line in rows)]
+    return [tuple(line[i] for i in kept) for line in (HEADER, *rows)]
 
 
 def row(group: Group) -> tuple[str, ...]:

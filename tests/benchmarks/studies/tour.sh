@@ -5,7 +5,7 @@ queue() { dvc exp run -q --queue -S 'train.seed=range(1,7)' "$@"; }
 
 queue -n plain
 queue -n one-epoch -S train.epochs=1
-queue -n no-augmentation -S train.augmented_fraction=0
+queue -n no-augmentation -S train.shift=0 -S train.rotation=0 -S train.zoom=0
 queue -n no-convolution -S 'train.filters=[]' -S 'train.kernel_sizes=[]'
 queue -n half -S prepare.limit=0.5
 queue -n tenth -S prepare.limit=0.1
