@@ -366,6 +366,15 @@ def test_metrics_that_the_lock_does_not_record_are_left_out(studied: Clone, tmp_
     assert "12 runs of 2 recipes" in shown(clone, "-A")
 
 
+def test_experiments_of_two_commits_may_be_called_alike(studied: Clone, tmp_path: Path) -> None:
+    clone = studied.copy(tmp_path / "project")
+    clone.git("commit", "-q", "--allow-empty", "-m", "next")
+    experiments.write(clone, [Made("plain-2", 99, 0.95), Made("drop-2", 98, 0.95)])
+    assert "3 runs of 1 recipe" in shown(clone)
+    assert "15 runs of 2 recipes" in shown(clone, "--all-commits")
+    assert "8 runs of 1 recipe" in shown(clone, "plain-*", "drop-2")
+
+
 def test_a_project_in_a_folder_of_a_repository(studied: Clone, tmp_path: Path) -> None:
     clone = studied.copy_into_a_repository(tmp_path)
     assert "1 run of 1 recipe" in shown(clone)

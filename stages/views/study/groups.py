@@ -196,7 +196,7 @@ def _labels(members: Sequence[Sequence[Run]]) -> list[str]:
         )
         for run, keys, paths in zip(firsts, different, edited, strict=True)
     ]
-    names = {re.sub(r"-\d+$", "", run.name) for run in members[0]}
+    names = {re.sub(r"-\d+(@\w+)?$", "", run.name) for run in members[0]}
     varied = dict.fromkeys(key for keys in different for key in keys)
     own = " ".join(f"{key}={base.parameters.get(key, 'none')}" for key in varied)
     labels[0] = HEAD if HEAD in names else names.pop() if len(names) == 1 else own or base.name

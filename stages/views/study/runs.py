@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -138,12 +139,22 @@ def _is_alive(pid: int) -> bool:
 
 
 def _experiments(head: str, all_commits: bool) -> Iterator[tuple[str, str]]:
-    """Yield name and commit of each experiment, the oldest first."""
-    for ref, commit in _refs().items():
-        if ref.count("/") == 4 and not ref.startswith(tuple(ITER_SKIP_NAMESPACES)):
-            info = ExpRefInfo.from_ref(ref)
-            if all_commits or info.baseline_sha == head:
-                yield info.name, commit
+    """Yield name and commit of each experiment, the oldest first.
+
+    Of those of other commits than HEAD, the commit is part of the name if the name is there twice.
+    """
+    commits = _refs()
+    refs = {
+        ref: ExpRefInfo.from_ref(ref)
+        for ref in commits
+        if ref.count("/") == 4 and not ref.startswith(tuple(ITER_SKIP_NAMESPACES))
+    }
+    count = Counter(info.name for info in refs.values())
+    for ref, info in refs.items():
+        is_here = info.baseline_sha == head
+        if all_commits or is_here:
+            is_clear = is_here or count[info.name] == 1
+            yield info.name if is_clear else f"{info.name}@{info.baseline_sha[:7]}", commits[ref]
 
 
 def _refs() -> dict[str, str]:
