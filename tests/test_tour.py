@@ -38,9 +38,9 @@ def test_its_numbers_are_those_of_the_kept_study() -> None:
 def test_its_commands_queue_what_the_study_has() -> None:
     script = (KEPT.with_suffix(".sh")).read_text()
     for command in COMMANDS:
-        name, *options = shlex.split(command)[4:]
+        name, *options = shlex.split(command)[5:]
         queued = re.findall(rf"^queue -n {name}\b(.*)$", script, re.MULTILINE)
-        assert shlex.split(queued[0]) == options[0:], command
+        assert shlex.split(queued[0]) == options, command
 
 
 @pytest.mark.slow

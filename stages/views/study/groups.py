@@ -135,7 +135,7 @@ def compare(a: Group, b: Group, split: str, together: int = 1) -> Comparison:
         high=high / PER_POINT,
         p=p,
         corrected=p,
-        needed=significance.seeds_needed(middle, std, paired) if middle else None,
+        needed=significance.seeds_needed(middle, std, paired, together) if middle else None,
     )
 
 

@@ -82,21 +82,23 @@ def unpaired_interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, fl
     return middle - half, middle + half
 
 
-def seeds_needed(difference: float, std: float, paired: bool) -> int:
+def seeds_needed(difference: float, std: float, paired: bool, together: int = 1) -> int:
     """Return about how many seeds each would show a true difference in four of five studies.
 
     Args:
         difference: of the means, not 0.
         std: of the differences within pairs, or of the scores of a group.
         paired: whether the groups have the same seeds.
+        together: the number of comparisons that are made at once.
 
     Source: W. C. Guenther, The American Statistician 35 (1981), 243-244.
     """
     normal = NormalDist()
-    z = normal.inv_cdf((1 + LEVEL) / 2)
+    significance = (1 - LEVEL) / together
+    z = normal.inv_cdf(1 - significance / 2)
     n = ((z + normal.inv_cdf(POWER)) * std / difference) ** 2
     n = n + z**2 / 2 if paired else 2 * n + z**2 / 4
-    least = next(n for n in range(2, 100) if least_p(n, n, paired) <= 1 - LEVEL)
+    least = next(n for n in range(2, 100) if least_p(n, n, paired) <= significance)
     return max(math.ceil(n), least)
 
 
