@@ -8,4 +8,3 @@ queue -n no-augmentation -S train.shift=0 -S train.rotation=0 -S train.zoom=0
 queue -n no-convolution -S 'train.filters=[]' -S 'train.kernel_sizes=[]'
 queue -n wide -S 'train.filters=[[32],[64,128]]' -S 'train.dense_units=[256]'
 queue -n dropout -S train.dropout=0.5
-queue -n no-decay -S train.weight_decay=0
