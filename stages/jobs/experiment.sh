@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 #SBATCH --requeue
 #SBATCH --open-mode=append
+#SBATCH --output=slurm-%A_%a.out
 # One experiment in a clone of its own, which shares nothing with other jobs: clone, run, push, remove.
 #
 #   experiment.sh SEED [OPTION of dvc exp run]...       SEED is not given, but the task's number, in a Slurm array
