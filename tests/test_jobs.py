@@ -70,7 +70,7 @@ def test_an_array_survives_a_node_and_gives_what_each_run_alone_gives(
     cluster: Slurm, shared: Clone, tmp_path: Path
 ) -> None:
     (tmp_path / "scratch").mkdir()
-    array = ["sbatch", f"--array=1-{SEEDS}", f"--output={tmp_path}/%a.out", EXPERIMENT]
+    array = ["sbatch", f"--array=1-{SEEDS}", EXPERIMENT]
     printed = submit(shared, *array, "-S", "train.dropout=0.1", **cluster.environment)
     assert "when they are done: dvc exp pull origin" in printed
 
@@ -88,7 +88,8 @@ def test_an_array_survives_a_node_and_gives_what_each_run_alone_gives(
     cluster.start(node)
     cluster.wait(900)
 
-    logs = {seed: (tmp_path / f"{seed}.out").read_text() for seed in range(1, SEEDS + 1)}
+    files = {int(f.stem.split("_")[1]): f for f in shared.folder.glob("slurm-*.out")}
+    logs = {seed: files[seed].read_text() for seed in range(1, SEEDS + 1)}
     assert all(log.rstrip().endswith(": pushed") for log in logs.values()), logs
     epochs = [int(n) for n in re.findall(r"^epoch (\d+)/", logs[int(killed)], re.MULTILINE)]
     assert epochs == sorted(epochs), "it has resumed"
