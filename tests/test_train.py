@@ -573,7 +573,7 @@ def refused(folder: Path, params: Any, *words: str) -> None:
         ({"learning_rate": "fast"}, ["train.learning_rate", "fast", "number"]),
         ({"epoch": 3}, ["train.epoch", "did you mean train.epochs?"]),
         ({"keep": "best"}, ["train.keep was renamed to train.export"]),
-        ({"filters": []}, ["kernel_sizes = [3, 3]", "filters has blocks, 0"]),
+        ({"filters": []}, ["kernel_sizes = [3]", "filters has blocks, 0"]),
         ({"filters": [[4]] * 5, "kernel_sizes": [3] * 5}, ["train.network = simple", "28x28x1"]),
         ({"kernel_sizes": [3, 3]}, ["train.kernel_sizes = [3, 3]", "blocks, 1"]),
         ({"shards": 3}, ["train.shards", "3", "1, 2, 4"]),
