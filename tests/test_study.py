@@ -123,26 +123,26 @@ BETTER = [value + 0.06 for value in BASE]
             BASE,
             [v + d for v, d in zip(BASE, (0.04, 0.06, 0.08, 0.06, 0.04, 0.08), strict=True)],
             1,
-            "dropout=0.2 is better than base by 0.060 points of validation accuracy (95 %"
-            " interval +0.041 to +0.079), p = 0.0312 (exact permutation test, 6 pairs of the same"
-            " seed)",
+            "dropout=0.2 is better than base (dropout=0) by 0.060 points of validation accuracy"
+            " (95 % interval +0.041 to +0.079), p = 0.0312 (exact permutation test, 6 pairs of"
+            " the same seed)",
         ),
-        ("worse", BETTER, BASE, 1, "dropout=0.2 is worse than base by 0.060 points"),
+        ("worse", BETTER, BASE, 1, "dropout=0.2 is worse than base (dropout=0) by 0.060 points"),
         (
             "same",
             BASE,
             BASE,
             1,
-            "no evidence that dropout=0.2 differs from base: +0.000 points of validation"
-            " accuracy (95 % interval +0.000 to +0.000), p = 1.0000 (exact permutation test, 6"
-            " pairs of the same seed)",
+            "no evidence that dropout=0.2 differs from base (dropout=0): +0.000 points of"
+            " validation accuracy (95 % interval +0.000 to +0.000), p = 1.0000 (exact permutation"
+            " test, 6 pairs of the same seed)",
         ),
         (
             "noise",
             BASE,
             [99.46, 99.38, 99.44, 99.42, 99.44, 99.46],
             1,
-            "about 200 seeds each would be needed to see 0.010 points",
+            "if it is real, about 200 seeds each would show it",
         ),
         (
             "five",
@@ -156,8 +156,8 @@ BETTER = [value + 0.06 for value in BASE]
             BASE[:4],
             [99.50, 99.52, 99.54, 99.50, 99.48],
             11,
-            "is better than base by 0.088 points of validation accuracy (95 % interval +0.034"
-            " to +0.142), p = 0.0159 (exact permutation test, 4 and 5 seeds)",
+            "is better than base (dropout=0) by 0.088 points of validation accuracy (95 % interval"
+            " +0.034 to +0.142), p = 0.0159 (exact permutation test, 4 and 5 seeds)",
         ),
         (
             "ties",
@@ -230,10 +230,12 @@ def test_a_run_that_is_there_twice_counts_once() -> None:
     a = made("a", BASE)
     again = [Run(**{**vars(r), "name": f"again-{r.name}"}) for r in a]
     found = study.study([*a, *again], "test", [])
-    assert (len(found.groups[0].runs), found.notes) == (6, [])
+    note = "the same runs once more, which do not count: " + ", ".join(r.name for r in again)
+    assert (len(found.groups[0].runs), found.notes) == (6, [note])
     again[2] = Run(**{**vars(again[2]), "errors": 1})
     assert study.study([*a, *again], "test", []).notes == [
-        "a-3 and again-a-3 have the same inputs but other results; the first counts"
+        note,
+        "a-3 and again-a-3 have the same inputs but other results; the first counts",
     ]
 
 
@@ -311,17 +313,20 @@ def test_head_and_its_experiments_are_studied(studied: Clone) -> None:
     assert text.startswith("13 runs of 2 recipes, by validation accuracy\n")
     assert re.search(r"^ +6  99\.52 ± 0\.03 .* train\.dropout=0\.2$", text, re.MULTILINE)
     assert re.search(r"^ +7  .* HEAD$", text, re.MULTILINE)
-    assert "train.dropout=0.2 is better than HEAD by" in text
-    some = shown(studied, "plain-*", "drop-*")
-    assert "train.dropout=0.2 is better than plain by 0.100 points" in some
+    assert "train.dropout=0.2 is better than HEAD (train.dropout=0) by" in text
+    some = shown(studied, "plain", "drop-*")
+    assert "train.dropout=0.2 is better than plain (train.dropout=0) by 0.100 points" in some
     assert "6 pairs of the same seed" in some
-    assert shown(studied, "drop-*", "plain-*").count("is worse than drop by 0.100") == 1
+    assert (
+        shown(studied, "drop-*", "plain-*").count("is worse than drop (train.dropout=0.2) by 0.100")
+        == 1
+    )
 
 
 def test_the_forms_agree(studied: Clone, tmp_path: Path) -> None:
     content = json.loads(shown(studied, "--json"))
     [comparison] = content["comparisons"]
-    assert (comparison["a"], comparison["b"]) == ("HEAD", "train.dropout=0.2")
+    assert (comparison["a"], comparison["b"]) == ("HEAD (train.dropout=0)", "train.dropout=0.2")
     assert shown(studied, "--md").count("\n| ") >= 3
     assert content["sentences"][0] in shown(studied, "--md")
     shown(studied, "--html", str(tmp_path / "study.html"))
@@ -336,7 +341,8 @@ def test_the_forms_agree(studied: Clone, tmp_path: Path) -> None:
     [
         (["nothing-*"], "no experiment is called nothing-*; choose from: dvc exp list -A"),
         (["nothing"], "nothing cannot be found"),
-        (["lost.json"], "lost.json is not a study that --json has written"),
+        (["lost.json"], "there is no lost.json"),
+        (["--html", "no/page.html"], "there is no folder no"),
         (["HEAD~1"], "HEAD~1 is left out: it has no results: make them with: dvc repro"),
     ],
 )

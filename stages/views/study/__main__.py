@@ -17,8 +17,6 @@ from stages.views.study import page, runs, tables
 from stages.views.study.runs import SPLITS, Run
 from stages.views.study.tables import Study
 
-SHOWN = 6  # names of experiments in a note
-
 
 def study(found: Sequence[Run], split: str, notes: Sequence[str]) -> Study:
     """Return the study of these runs; that of the first is the recipe to compare others with."""
@@ -37,6 +35,8 @@ def collect(names: Sequence[str], all_commits: bool) -> tuple[list[Run], list[st
     """
     found: list[Run] = []
     for path in (name for name in names if name.endswith(".json")):
+        if not Path(path).is_file():
+            raise StageError(f"there is no {path}")
         with wrap_errors(f"{path} is not a study that --json has written"):
             found += tables.from_json(Path(path).read_text(encoding="utf-8"))
     names_left = [name for name in names if not name.endswith(".json")]
@@ -61,21 +61,17 @@ def queue_notes(queue: runs.Queue) -> list[str]:
     """Return what to say of experiments that have not finished."""
     notes = []
     if queue.failed:
-        notes.append(f"failed: {some(queue.failed)}; see why: dvc queue logs {queue.failed[0]}")
+        notes.append(
+            f"failed: {grouping.some(queue.failed)}; see why: dvc queue logs {queue.failed[0]}"
+        )
     if queue.lost:
         notes.append(
-            f"killed: {some(queue.lost)}; forget it and queue it again: dvc queue kill"
+            f"killed: {grouping.some(queue.lost)}; forget it and queue it again: dvc queue kill"
             f" {queue.lost[0]}, then dvc exp run --queue"
         )
     if queue.unfinished:
-        notes.append(f"not finished: {some(queue.unfinished)}; see: dvc queue status")
+        notes.append(f"not finished: {grouping.some(queue.unfinished)}; see: dvc queue status")
     return notes
-
-
-def some(names: Sequence[str]) -> str:
-    """Return a few of the names, and how many more there are."""
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def main() -> None:
@@ -93,12 +89,26 @@ def main() -> None:
         "--by", choices=SPLITS, default=SPLITS[0], help=f"the digits that decide ({SPLITS[0]})"
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--md", dest="show", action="store_const", const=tables.as_markdown)
-    form.add_argument("--json", dest="show", action="store_const", const=tables.as_json)
+    form.add_argument(
+        "--md",
+        dest="show",
+        action="store_const",
+        const=tables.as_markdown,
+        help="for a pull request",
+    )
+    form.add_argument(
+        "--json",
+        dest="show",
+        action="store_const",
+        const=tables.as_json,
+        help="for a script, or to keep",
+    )
     form.add_argument("--html", type=Path, metavar="FILE", help="write a page with a picture")
     options = parser.parse_args()
     try:
         found = study(*_arguments(options))
+        if options.html and not options.html.parent.is_dir():
+            raise StageError(f"there is no folder {options.html.parent}")
         if options.html:
             artifacts.write_text(options.html, page.render(found))
             print(f"study: wrote {options.html}, {found.title}")

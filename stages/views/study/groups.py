@@ -10,6 +10,7 @@ from stages.views.study import significance
 from stages.views.study.runs import HEAD, Run
 
 PER_POINT = 10_000  # millionths
+SHOWN = 6  # names in a note
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,9 @@ def group(runs: Sequence[Run]) -> tuple[list[Group], list[str]]:
     unique: dict[tuple, list[Run]] = {}
     for run in runs:
         unique.setdefault((_recipe(run), run.seeds), []).append(run)
-    notes = [
+    again = [run.name for same in unique.values() for run in same[1:]]
+    notes = [f"the same runs once more, which do not count: {some(again)}"] if again else []
+    notes += [
         f"{same[0].name} and {other.name} have the same inputs but other results; the first counts"
         for same in unique.values()
         for other in same[1:]
@@ -80,6 +83,12 @@ def group(runs: Sequence[Run]) -> tuple[list[Group], list[str]]:
         Group(label, sorted(found, key=lambda run: [(len(s), s) for s in run.seeds]))
         for label, found in zip(labels, members.values(), strict=True)
     ], notes
+
+
+def some(names: Sequence[str]) -> str:
+    """Return a few of the names, and how many more there are."""
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def compare_all(groups: Sequence[Group], split: str) -> list[Comparison]:
@@ -126,7 +135,7 @@ def compare(a: Group, b: Group, split: str, together: int = 1) -> Comparison:
         p, std = significance.unpaired_p(x, y), math.hypot(stdev(x), stdev(y)) / math.sqrt(2)
         low, high = significance.unpaired_interval(x, y)
     return Comparison(
-        a.label,
+        _named_against(a, b),
         b.label,
         seeds=(len(x), len(y)),
         paired=paired,
@@ -160,7 +169,7 @@ def sentence(found: Comparison, split: str, together: int) -> str:
         text += f"; with so few seeds p is never below {least:.2g}: run four or more each"
     elif found.needed:
         about = f"about {found.needed}" if found.needed <= 1000 else "more than 1,000"
-        text += f"; {about} seeds each would be needed to see {size}"
+        text += f"; if it is real, {about} seeds each would show it"
     return text
 
 
@@ -201,6 +210,13 @@ def _labels(members: Sequence[Sequence[Run]]) -> list[str]:
     own = " ".join(f"{key}={base.parameters.get(key, 'none')}" for key in varied)
     labels[0] = HEAD if HEAD in names else names.pop() if len(names) == 1 else own or base.name
     return labels
+
+
+def _named_against(a: Group, b: Group) -> str:
+    """Return the label of `a`, with its values of the parameters in which `b` differs."""
+    first, other = a.runs[0].parameters, b.runs[0].parameters
+    own = " ".join(f"{key}={first.get(key, 'none')}" for key in _different(first, other))
+    return f"{a.label} ({own})" if own and "=" not in a.label else a.label
 
 
 def _different(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:

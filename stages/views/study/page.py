@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,7 @@ from stages.views.study.tables import Study
 
 WIDTH = 1000  # of the picture, in its own units
 MOST_TICKS = 8
+STEP = 6.0  # pixels between dots at the same place
 FOLDER = Path(__file__).parent
 # The page of a commit in a repository at GitHub, GitLab and others that are alike.
 REMOTE = re.compile(r"(?:https://(?:[^/@]*@)?|ssh://git@|git@)([\w.-]+)[:/]([\w./-]+?)(?:\.git)?/?")
@@ -41,9 +43,17 @@ def render(study: Study) -> str:
         table=tables.table(study),
         axis=axis,
         means=[axis.place(100 - fmean(g.percent(study.split))) for g in ranked],
-        dots=[[axis.place(100 - v) for v in g.percent(study.split)] for g in ranked],
+        dots=[stacked([axis.place(100 - v) for v in g.percent(study.split)]) for g in ranked],
         commits=commits(workspace.git("remote", "get-url", "origin")),
     )
+
+
+def stacked(places: Sequence[float]) -> list[tuple[float, float]]:
+    """Return each place with how far above the middle its dot is, so that equal ones are seen."""
+    found, count = [], Counter(places)
+    for i, place in enumerate(places):
+        found.append((place, STEP * (places[:i].count(place) - (count[place] - 1) / 2)))
+    return found
 
 
 def commits(remote: str) -> str:

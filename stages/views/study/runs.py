@@ -76,7 +76,8 @@ def find(names: Sequence[str], all_commits: bool) -> dict[str, str]:
     """Return the commits of runs, by name: HEAD and its experiments, or those asked for.
 
     Args:
-        names: of experiments, with `*` for any text, and of revisions; if empty, all.
+        names: of experiments, with `*` for any text, of those that were queued together, `plain`
+            for `plain-1` and so on, and of revisions; if empty, all.
         all_commits: take the experiments of other commits than HEAD, too.
 
     Raises:
@@ -88,7 +89,12 @@ def find(names: Sequence[str], all_commits: bool) -> dict[str, str]:
         return {HEAD: head} | experiments
     found: dict[str, str] = {}
     for name in names:
-        matches = {each: experiments[each] for each in experiments if fnmatchcase(each, name)}
+        numbered = re.compile(rf"{re.escape(name)}(-\d+)?")
+        matches = {
+            each: commit
+            for each, commit in experiments.items()
+            if fnmatchcase(each, name) or numbered.fullmatch(each)
+        }
         if not matches and any(sign in name for sign in "*?["):
             raise StageError(f"no experiment is called {name}; choose from: dvc exp list -A")
         found |= matches or {name: workspace.commit(name)}
