@@ -59,10 +59,10 @@ def study(clone: Clone) -> str:
 def test_a_queue_loses_and_mixes_nothing(finished: Clone, tmp_path: Path, dice: Random) -> None:
     clone = finished.copy(tmp_path / "project")
     before = clone.outputs()
-    clone.dvc("exp", "run", "-q", "--queue", "-n", "broken", "-S", "train.epochs=0")
     seeds = range(2, COUNT + 1)
     for seed in seeds:
         clone.dvc("exp", "run", "-q", "--queue", "-n", f"seed-{seed}", "-S", f"train.seed={seed}")
+    clone.dvc("exp", "run", "-q", "--queue", "-n", "broken", "-S", "train.epochs=0")
     start(clone, WORKERS)
     deadline = time.monotonic() + 300
     while not (running := stages(clone, "train")):
