@@ -178,8 +178,9 @@ BETTER = [value + 0.06 for value in BASE]
             BASE[:1],
             BASE,
             1,
-            "a single run shows two networks, not two recipes: run four seeds or more, or compare"
-            " the two, by: python -m stages.views.compare base-1 one-1",
+            "one run does not tell which recipe is better, since another seed makes another"
+            " network: four or more of each can; the two networks are compared by: python -m"
+            " stages.views.compare base-1 one-1",
         ),
     ],
 )

@@ -25,6 +25,12 @@ class Group:
     label: str
     runs: Sequence[Run]
 
+    @property
+    def name(self) -> str:
+        """What its experiments are called, without their numbers; nothing if they differ."""
+        names = {_unnumbered(run.name) for run in self.runs}
+        return names.pop() if len(names) == 1 else HEAD if HEAD in names else ""
+
     def percent(self, split: str) -> list[float]:
         """Return the accuracy of each run on the validation or the test digits, in percent."""
         return [run.accuracy[split] / PER_POINT for run in self.runs]
@@ -177,8 +183,9 @@ def problem(a: Group, b: Group, split: str) -> str:
     """Return why two groups cannot be compared; nothing if they can."""
     if min(len(a.runs), len(b.runs)) < 2:
         return (
-            "a single run shows two networks, not two recipes: run four seeds or more, or compare"
-            f" the two, by: python -m stages.views.compare {a.runs[0].name} {b.runs[0].name}"
+            "one run does not tell which recipe is better, since another seed makes another"
+            " network: four or more of each can; the two networks are compared by: python -m"
+            f" stages.views.compare {a.runs[0].name} {b.runs[0].name}"
         )
     images = [{run.splits[split] for run in g.runs} for g in (a, b)]
     if len(images[0]) == len(images[1]) == 1 and images[0] != images[1]:
@@ -205,7 +212,7 @@ def _labels(members: Sequence[Sequence[Run]]) -> list[str]:
         )
         for run, keys, paths in zip(firsts, different, edited, strict=True)
     ]
-    names = {re.sub(r"-\d+(@\w+)?$", "", run.name) for run in members[0]}
+    names = {_unnumbered(run.name) for run in members[0]}
     varied = dict.fromkeys(key for keys in different for key in keys)
     own = " ".join(f"{key}={base.parameters.get(key, 'none')}" for key in varied)
     labels[0] = HEAD if HEAD in names else names.pop() if len(names) == 1 else own or base.name
@@ -217,6 +224,10 @@ def _named_against(a: Group, b: Group) -> str:
     first, other = a.runs[0].parameters, b.runs[0].parameters
     own = " ".join(f"{key}={first.get(key, 'none')}" for key in _different(first, other))
     return f"{a.label} ({own})" if own and "=" not in a.label else a.label
+
+
+def _unnumbered(name: str) -> str:
+    return re.sub(r"-\d+(@\w+)?$", "", name)
 
 
 def _different(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:

@@ -1,7 +1,7 @@
 """A study as text, Markdown and JSON."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 
@@ -9,9 +9,10 @@ from stages.views.study import groups as comparing
 from stages.views.study.groups import Comparison, Group
 from stages.views.study.runs import Run
 
+NUMBERS = ("runs", "errors", "fitting, s")
 SHARED = ("parameters", "sources", "seconds")  # or not of the result
 SHOWN = 20  # comparisons in words
-HEADER = ("runs", "validation, %", "test, %", "errors", "fitting, s", "recipe")
+HEADER = ("runs", "validation, %", "test, %", "errors", "fitting, s", "name", "recipe")
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,10 @@ class Study:
         other = [c for c in self.comparisons if c.problem]
         shown = [*tested[:SHOWN], *other[:1]]
         lines = [comparing.sentence(c, self.split, len(tested)) for c in shown]
-        for left, what in ((tested[SHOWN:], "are"), (other[1:], "could not be")):
-            if left:
-                more = _count(len(left), "more recipe")
-                lines.append(f"and {more} {what} compared: --json has all")
+        if left := len(tested[SHOWN:]):
+            lines.append(f"and {_count(left, 'more comparison')}: --json has all")
+        if left := len(other[1:]):
+            lines.append(f"and the same of {_count(left, 'more recipe')}")
         return lines
 
 
@@ -59,11 +60,10 @@ def as_text(study: Study) -> str:
     """Return a study for a terminal."""
     rows = table(study)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    aligned: list[Callable] = [str.rjust, str.ljust, str.ljust, *[str.rjust] * (len(widths) - 4)]
-    aligned.append(str.ljust)
     lines = [
         "  ".join(
-            align(cell, width) for align, cell, width in zip(aligned, line, widths, strict=True)
+            cell.rjust(width) if name in NUMBERS else cell.ljust(width)
+            for cell, width, name in zip(line, widths, rows[0], strict=True)
         )
         for line in rows
     ]
@@ -77,7 +77,7 @@ def as_markdown(study: Study) -> str:
     """Return a study for a pull request or a README."""
     header, *rows = table(study)
     lines = [f"**{study.title}**", "", f"| {' | '.join(header)} |"]
-    lines.append(f"|---:|---|---|{'---:|' * (len(header) - 4)}---|")
+    lines.append(f"|{'|'.join('---:' if name in NUMBERS else '---' for name in header)}|")
     for line in rows:
         cells = [cell.replace("|", "\\|") for cell in line]
         lines.append(f"| {' | '.join([*cells[:-1], f'`{cells[-1]}`'])} |")
@@ -137,8 +137,9 @@ def row(group: Group) -> tuple[str, ...]:
         str(len(group.runs)),
         scores(group.percent("validation")),
         scores(group.percent("test")),
-        f"{fmean(run.errors for run in group.runs):.1f}",
+        f"{fmean(run.errors for run in group.runs):.{int(len(group.runs) > 1)}f}",
         f"{fmean(seconds):.0f}" if seconds else "",
+        group.name if group.name != group.label else "",
         group.label,
     )
 
