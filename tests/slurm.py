@@ -12,12 +12,15 @@ from pathlib import Path
 
 from tests.network import ip
 from tests.project import check, run, variables
+from tests.remotes import free_ports
 
-SUBNET = "10.78.0"
+# Of this process, since pytest-xdist runs several.
+SUBNET = f"10.{78 + os.getpid() % 100}.{os.getpid() // 100 % 250}"
 CONTROLLER = f"{SUBNET}.254"
 CONFIGURATION = """\
 ClusterName=test
 SlurmctldHost={host}({controller})
+SlurmctldPort={port}
 SlurmUser=root
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge/socket
@@ -115,8 +118,9 @@ class Slurm:
             ip("-n", space, "link", "set", "eth0", "up")
             ip("-n", space, "link", "set", "lo", "up")
         (self.folder / "state").mkdir()
+        [port] = free_ports(1)
         text = CONFIGURATION.format(
-            host=socket.gethostname(), controller=CONTROLLER, folder=self.folder
+            host=socket.gethostname(), controller=CONTROLLER, port=port, folder=self.folder
         )
         for i, node in enumerate(self.nodes, 1):
             text += f"NodeName={node} NodeAddr={SUBNET}.{i} CPUs=1 RealMemory=4000\n"
