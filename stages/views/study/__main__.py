@@ -13,7 +13,7 @@ from pathlib import Path
 from stages.shared import artifacts
 from stages.shared.errors import StageError, wrap_errors
 from stages.views.study import groups as grouping
-from stages.views.study import page, runs, tables
+from stages.views.study import page, queue, runs, tables
 from stages.views.study.runs import SPLITS, Run
 from stages.views.study.tables import Study
 
@@ -46,7 +46,7 @@ def collect(names: Sequence[str], all_commits: bool) -> tuple[list[Run], list[st
         found += read
         notes = [f"{name} is left out: {reason}" for name, reason in left_out.items()]
     if not names:
-        notes += queue_notes(runs.queue())
+        notes += queue.notes(queue.read())
     if not found:
         raise StageError("; ".join(["there is no run to study", *notes]))
     if not names and len(found) == 1:
@@ -55,23 +55,6 @@ def collect(names: Sequence[str], all_commits: bool) -> tuple[list[Run], list[st
             " those of other commits, too: --all-commits"
         )
     return found, notes
-
-
-def queue_notes(queue: runs.Queue) -> list[str]:
-    """Return what to say of experiments that have not finished."""
-    notes = []
-    if queue.failed:
-        notes.append(
-            f"failed: {grouping.some(queue.failed)}; see why: dvc queue logs {queue.failed[0]}"
-        )
-    if queue.lost:
-        notes.append(
-            f"killed: {grouping.some(queue.lost)}; forget it and queue it again: dvc queue kill"
-            f" {queue.lost[0]}, then dvc exp run --queue"
-        )
-    if queue.unfinished:
-        notes.append(f"not finished: {grouping.some(queue.unfinished)}; see: dvc queue status")
-    return notes
 
 
 def main() -> None:
@@ -89,26 +72,18 @@ def main() -> None:
         "--by", choices=SPLITS, default=SPLITS[0], help=f"the digits that decide ({SPLITS[0]})"
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument(
-        "--md",
-        dest="show",
-        action="store_const",
-        const=tables.as_markdown,
-        help="for a pull request",
-    )
-    form.add_argument(
-        "--json",
-        dest="show",
-        action="store_const",
-        const=tables.as_json,
-        help="for a script, or to keep",
-    )
+    for option, show, purpose in (
+        ("--md", tables.as_markdown, "for a pull request"),
+        ("--json", tables.as_json, "for a script, or to keep"),
+    ):
+        form.add_argument(option, dest="show", action="store_const", const=show, help=purpose)
     form.add_argument("--html", type=Path, metavar="FILE", help="write a page with a picture")
     options = parser.parse_args()
     try:
-        found = study(*_arguments(options))
         if options.html and not options.html.parent.is_dir():
             raise StageError(f"there is no folder {options.html.parent}")
+        read, notes = collect(options.names, options.all_commits)
+        found = study(read, options.by, notes)
         if options.html:
             artifacts.write_text(options.html, page.render(found))
             print(f"study: wrote {options.html}, {found.title}")
@@ -116,11 +91,6 @@ def main() -> None:
             print((options.show or tables.as_text)(found))
     except StageError as error:
         sys.exit(f"study: {error}")
-
-
-def _arguments(options: argparse.Namespace) -> tuple[list[Run], str, list[str]]:
-    read, notes = collect(options.names, options.all_commits)
-    return read, options.by, notes
 
 
 if __name__ == "__main__":

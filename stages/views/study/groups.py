@@ -73,14 +73,16 @@ def group(runs: Sequence[Run]) -> tuple[list[Group], list[str]]:
     unique: dict[tuple, list[Run]] = {}
     for run in runs:
         unique.setdefault((_recipe(run), run.seeds), []).append(run)
-    again = [run.name for same in unique.values() for run in same[1:]]
-    notes = [f"the same runs once more, which do not count: {some(again)}"] if again else []
-    notes += [
-        f"{same[0].name} and {other.name} have the same inputs but other results; the first counts"
-        for same in unique.values()
-        for other in same[1:]
-        if (other.accuracy, other.errors) != (same[0].accuracy, same[0].errors)
-    ]
+    again, notes = [], []
+    for first, *others in unique.values():
+        for other in others:
+            if (other.accuracy, other.errors) == (first.accuracy, first.errors):
+                again.append(other.name)
+            else:
+                names = f"{first.name} and {other.name}"
+                notes.append(f"{names} have the same inputs but other results; the first counts")
+    if again:
+        notes.append(f"the same runs once more, which do not count: {some(again)}")
     members: dict[tuple, list[Run]] = {}
     for (recipe, _), same in unique.items():
         members.setdefault(recipe, []).append(replace(same[0], seconds=_first_seconds(same)))

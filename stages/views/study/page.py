@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from stages.report import palette
 from stages.views import workspace
 from stages.views.study import tables
 from stages.views.study.groups import PER_POINT
@@ -39,6 +40,7 @@ def render(study: Study) -> str:
     axis = Axis(errors)
     return environment.get_template("study.html").render(
         study=study,
+        palettes={"light": palette.LIGHT, "dark": palette.DARK},
         ranked=ranked,
         table=tables.table(study),
         axis=axis,

@@ -11,7 +11,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import psutil
 import yaml
 from dvc.repo import Repo
 from dvc.repo.experiments.refs import EXPS_NAMESPACE, ITER_SKIP_NAMESPACES, ExpRefInfo
@@ -55,21 +54,6 @@ class Run:
     accuracy: Mapping[str, int]
     errors: int
     seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Queue:
-    """The names of the experiments in DVC's queue that have no result.
-
-    Attributes:
-        failed: those that ended with an error.
-        lost: those whose process is gone, though DVC believes that they run.
-        unfinished: those that run or wait.
-    """
-
-    failed: Sequence[str]
-    lost: Sequence[str]
-    unfinished: Sequence[str]
 
 
 def find(names: Sequence[str], all_commits: bool) -> dict[str, str]:
@@ -118,30 +102,6 @@ def read(commits: Mapping[str, str]) -> tuple[list[Run], dict[str, str]]:
         except StageError as error:
             left_out[name] = str(error)
     return runs, left_out
-
-
-def queue() -> Queue:
-    """Return what DVC's queue holds besides finished experiments."""
-    with Repo() as repo:
-        experiments = repo.experiments.celery_queue
-        failed, waiting = (
-            [entry.name or rev[:7] for rev, entry in stash.stash_revs.items()]
-            for stash in (experiments.failed_stash, experiments.stash)
-        )
-        lost: list[str] = []
-        running: list[str] = []
-        for entry in experiments.iter_active():
-            process = experiments.proc.get(entry.stash_rev)
-            is_lost = process is not None and not _is_alive(process.pid)
-            (lost if is_lost else running).append(entry.name or entry.stash_rev[:7])
-    return Queue(failed, lost, [*running, *waiting])
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _experiments(head: str, all_commits: bool) -> Iterator[tuple[str, str]]:
