@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,15 @@ def test_its_numbers_are_those_of_the_kept_study() -> None:
         assert float(shown) == round(means[name], 2), name
     assert all(len(g["runs"]) == 6 for g in groups)
     assert len(from_json(KEPT.read_text())) == 54
+
+
+@pytest.mark.parametrize("kept", ["tour", "recipes"])
+def test_a_kept_study_says_what_the_view_says_of_it_today(kept: str) -> None:
+    words = [sys.executable, "-m", "stages.views.study", f"tests/benchmarks/studies/{kept}.json"]
+    assert check([*words, "--json"], REPOSITORY) == KEPT.with_stem(kept).read_text()
+    if kept == "recipes":
+        _, _, table = check([*words, "--md"], REPOSITORY).split("\n", 2)
+        assert table in (REPOSITORY / "tests/benchmarks/README.md").read_text()
 
 
 def test_its_commands_queue_what_the_study_has() -> None:
