@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -195,3 +196,9 @@ class Clone:
     @property
     def lock(self) -> str:
         return (self.folder / "dvc.lock").read_text()
+
+    def experiments(self) -> dict[str, str]:
+        """Return the dvc.lock of each experiment, by name."""
+        refs = self.git("for-each-ref", "--format=%(refname)", "refs/exps").split()
+        found = [ref for ref in refs if re.match(r"refs/exps/[0-9a-f]{2}/", ref)]
+        return {ref.split("/")[-1]: self.git("show", f"{ref}:dvc.lock") for ref in found}

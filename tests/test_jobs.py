@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests import remotes, slurm
-from tests.project import THOROUGH, Clone, check, run, variables
+from tests.project import REPOSITORY, THOROUGH, Clone, check, run, variables
 from tests.slurm import Slurm
 
 pytestmark = [
@@ -54,16 +55,8 @@ def shared(tmp_path: Path, cluster: Slurm) -> Iterator[Clone]:
 
 
 def submit(clone: Clone, *words: str, **environment: str) -> str:
-    environment |= {"SCRATCH": str(clone.folder.parent / "scratch"), "STUDY": "seeds"}
+    environment = {"SCRATCH": str(clone.folder.parent / "scratch"), "STUDY": "seeds"} | environment
     return check(["stages/jobs/submit.sh", *words], clone.folder, **environment)
-
-
-def experiments(clone: Clone) -> dict[str, str]:
-    """Return the dvc.lock of every experiment, by name."""
-    names = clone.dvc("exp", "list", "-A", "--name-only").split()
-    refs = clone.git("for-each-ref", "--format=%(refname)", "refs/exps").split()
-    found = {ref.rpartition("/")[2]: ref for ref in refs}
-    return {name: clone.git("show", f"{found[name]}:dvc.lock") for name in names}
 
 
 def test_an_array_survives_a_node_and_gives_what_each_run_alone_gives(
@@ -97,22 +90,12 @@ def test_an_array_survives_a_node_and_gives_what_each_run_alone_gives(
     assert not any((tmp_path / "scratch").iterdir()), "the clones are removed"
 
     shared.dvc("exp", "pull", "-q", "origin")
-    found = experiments(shared)
+    found = shared.experiments()
     assert sorted(found) == sorted(f"seeds-{seed}" for seed in range(1, SEEDS + 1))
     for seed in range(1, SEEDS + 1) if THOROUGH else (1, int(killed)):
-        shared.dvc(
-            "exp",
-            "run",
-            "-q",
-            "--temp",
-            "-n",
-            f"alone-{seed}",
-            "-S",
-            f"train.seed={seed}",
-            "-S",
-            "train.dropout=0.1",
-        )
-        assert experiments(shared)[f"alone-{seed}"] == found[f"seeds-{seed}"]
+        words = ["exp", "run", "-q", "--temp", "-n", f"alone-{seed}", "-S", f"train.seed={seed}"]
+        shared.dvc(*words, "-S", "train.dropout=0.1")
+        assert shared.experiments()[f"alone-{seed}"] == found[f"seeds-{seed}"]
     text = check(["python", "-m", "stages.views.study", "seeds-*"], shared.folder)
     assert f"{SEEDS} runs of 1 recipe" in text
     assert shared.git("status", "--porcelain") == ""
@@ -161,7 +144,7 @@ def test_dask_survives_a_worker(shared: Clone, tmp_path: Path) -> None:
                 processes.append(process)
         job = threading.Timer(25, lambda: os.killpg(processes[1].pid, signal.SIGKILL))
         job.start()
-        printed = submit(shared, "python", "-m", "stages.jobs.dask", scheduler, "1-4")
+        printed = submit(shared, "python", "-m", "stages.jobs.dask", scheduler, "1", "4")
     finally:
         for process in processes:
             with suppress(ProcessLookupError):
@@ -169,7 +152,7 @@ def test_dask_survives_a_worker(shared: Clone, tmp_path: Path) -> None:
             process.wait()
     assert len(re.findall(r"^\d of 4: seeds-\d: (?:pushed|is there)$", printed, re.MULTILINE)) == 4
     shared.dvc("exp", "pull", "-q", "origin")
-    assert sorted(experiments(shared)) == [f"seeds-{seed}" for seed in range(1, 5)]
+    assert sorted(shared.experiments()) == [f"seeds-{seed}" for seed in range(1, 5)]
 
 
 def test_what_the_jobs_would_lack_is_said_before_they_are_submitted(
@@ -193,3 +176,30 @@ def test_what_the_jobs_would_lack_is_said_before_they_are_submitted(
     assert "DVC has no default remote" in refused("false")
     shared.git("remote", "remove", "origin")
     assert "there is no git remote, origin," in refused("false")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["tcp://127.0.0.1:9", "1", "x"], "argument last: invalid int value: 'x'"),
+        (["tcp://127.0.0.1:9", "3", "1"], "there is no seed from 3 to 1"),
+        (["tcp://127.0.0.1:9", "1", "2"], "start it by: stages/jobs/submit.sh python"),
+    ],
+)
+def test_a_mistake_with_dask_is_one_line(words: list[str], line: str) -> None:
+    done = run([sys.executable, "-m", "stages.jobs.dask", *words], REPOSITORY)
+    assert done.returncode > 0
+    assert line in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_project_in_a_folder_of_a_repository_has_jobs_too(shared: Clone, tmp_path: Path) -> None:
+    check(["git", "init", "-q", "--bare", "second.git"], tmp_path)
+    clone = shared.copy_into_a_repository(tmp_path)
+    clone.git("remote", "add", "origin", str(tmp_path / "second.git"))
+    clone.git("push", "-q", "-u", "origin", "HEAD")
+    (tmp_path / "scratch").mkdir(exist_ok=True)
+    printed = submit(clone, EXPERIMENT, "7", SCRATCH=str(tmp_path / "scratch"))
+    assert "seeds-7: pushed" in printed
+    clone.dvc("exp", "pull", "-q", "origin")
+    assert clone.dvc("exp", "list", "--name-only").split() == ["seeds-7"]

@@ -45,13 +45,6 @@ def wait(clone: Clone, timeout: float = 900) -> None:
         time.sleep(1)
 
 
-def locks(clone: Clone) -> dict[str, str]:
-    """Return the dvc.lock of each experiment, by name."""
-    refs = clone.git("for-each-ref", "--format=%(refname)", "refs/exps").split()
-    found = {ref.split("/")[-1]: ref for ref in refs if re.match(r"refs/exps/[0-9a-f]{2}/", ref)}
-    return {name: clone.git("show", f"{ref}:dvc.lock") for name, ref in found.items()}
-
-
 def study(clone: Clone) -> str:
     return check([sys.executable, "-m", "stages.views.study"], clone.folder, **clone.environment)
 
@@ -71,7 +64,7 @@ def test_a_queue_loses_and_mixes_nothing(finished: Clone, tmp_path: Path, dice: 
     os.kill(dice.choice(running).pid, signal.SIGKILL)
     wait(clone)
 
-    text, found = study(clone), locks(clone)
+    text, found = study(clone), clone.experiments()
     [told] = re.findall(r"^failed: (.*); see why: dvc queue logs ", text, re.MULTILINE)
     killed = [name for name in told.split(", ") if name != "broken"]
     assert sorted(told.split(", ")) == sorted(["broken", *killed])
@@ -118,4 +111,4 @@ def test_a_worker_that_is_killed_is_told_and_its_experiment_runs_again(
     start(clone)
     wait(clone)
     assert "2 runs of 1 recipe" in study(clone)
-    assert list(locks(clone)) == ["lost"]
+    assert list(clone.experiments()) == ["lost"]

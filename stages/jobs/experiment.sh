@@ -8,6 +8,7 @@
 #
 # REPOSITORY  is cloned, and the experiment pushed to it; its results go to DVC's default remote
 # COMMIT      is what the experiment starts from
+# PROJECT     is the project's folder there, if it is not the whole repository
 # STUDY       and the seed are the experiment's name
 # SCRATCH     is the folder for the clones (else TMPDIR); on a disk that the machines share, a job that is started again, on
 #             any of them, resumes from its last epoch
@@ -17,6 +18,7 @@ if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
   set -- "$SLURM_ARRAY_TASK_ID" "$@"
   export TF_NUM_INTEROP_THREADS=${SLURM_CPUS_PER_TASK:-1}
 fi
+: "${1:?which seed?}" "${STUDY:?start it by: stages/jobs/submit.sh}"
 name=$STUDY-$1
 folder=${SCRATCH:-${TMPDIR:-/tmp}}/$name
 echo "$name: in $folder on $(hostname)"
@@ -30,12 +32,12 @@ if [ ! -e "$folder/.git/whole" ]; then
   rm -rf "$folder"
   git clone -q --no-checkout "$REPOSITORY" "$folder"
   git -C "$folder" checkout -q --detach "$COMMIT"
-  [ ! -e "${CONFIG:-}" ] || cp "$CONFIG" "$folder/.dvc/config.local"  # the keys of the remote
+  [ ! -e "${CONFIG:-}" ] || cp "$CONFIG" "$folder/${PROJECT:-}.dvc/config.local"  # the keys of the remote
   touch "$folder/.git/whole"
 fi
-cd "$folder"
+rm -f "$folder/.git/index.lock" "$folder/${PROJECT:-}.dvc/tmp/rwlock"  # which a killed job leaves
+cd "$folder/${PROJECT:-}"
 git config user.name experiment && git config user.email "experiment@$(hostname)"
-rm -f .git/index.lock .dvc/tmp/rwlock  # which a killed job leaves
 
 if ! dvc exp list --name-only | grep -qx "$name"; then
   git checkout -q -f "$COMMIT"
