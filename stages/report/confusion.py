@@ -82,6 +82,6 @@ def label_matrix(axes: Axes, across: np.ndarray, down: np.ndarray, names: Sequen
     axes.set_yticks(down, labels)
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
-    axes.set_xlabel("predicted label", labelpad=8)
-    axes.set_ylabel("true label", labelpad=8)
+    axes.set_xlabel("predicted", labelpad=8)
+    axes.set_ylabel("true", labelpad=8)
     axes.spines[:].set_visible(False)
