@@ -25,14 +25,25 @@ import pytest
 
 from stages.evaluate import corruptions
 from stages.report import __main__ as report
-from stages.report import confusion, drawing, figures, fonts, gallery, mosaic, palette, pictures
+from stages.report import (
+    confusion,
+    drawing,
+    figures,
+    fonts,
+    gallery,
+    inputs,
+    mosaic,
+    palette,
+    pictures,
+)
 from stages.report import page as html
 from stages.report.inputs import Predictions
 from stages.shared import artifacts, network, tables
 from tests.project import REPOSITORY
 
 DIGITS = [str(digit) for digit in range(10)]
-FIGURES = ("learning_curves", "classes", "reliability", "robustness")
+# Those of robustness are one per corruption.
+FIGURES = ("learning_curves", "classes", "reliability", "robustness-noise", "robustness-blur")
 FILES = ("learning_curves", "confusion_matrix", "mistakes", "recall", "reliability")
 SECTIONS = (
     *(
@@ -275,7 +286,7 @@ def test_every_picture_has_a_size_and_alternative_text(page: Outline) -> None:
     assert len(drawings) == len(FIGURES)
     for figure in drawings:
         assert figure["role"] == "img" and len(figure["aria-label"] or "") > 40
-        assert figure["width"] == "360" and float(figure["height"] or 0) > 100
+        assert float(figure["width"] or 0) > 150 and float(figure["height"] or 0) > 150
     images = page.all("img")
     assert len(images) == 24 + 20 + 20 + 2 * 4
     for image in images:
@@ -346,8 +357,8 @@ def test_page_survives(tmp_path: Path, run_as: dict) -> None:
 def test_pictures_have_the_dots_per_inch_asked_for(tmp_path: Path, dpi: int) -> None:
     write_run(tmp_path, count=20)
     make_page(tmp_path, dpi)
-    for name, (width, height) in {"learning_curves": (5, 5), "reliability": (5, 6)}.items():
-        assert size(tmp_path / f"{name}.png") == (width * dpi, height * dpi)
+    for name, (width, height) in {"learning_curves": (4.5, 5), "reliability": (4.5, 5.6)}.items():
+        assert size(tmp_path / f"{name}.png") == (int(width * dpi), int(height * dpi))
 
 
 def test_the_verdict_says_what_the_training_warned_of(tmp_path: Path) -> None:
@@ -796,3 +807,30 @@ def test_a_curve_that_reaches_the_best_there_is_ends_at_the_bottom() -> None:
         training, validation = (line.get_ydata() for line in axes.lines)
         np.testing.assert_allclose(training, [0.1, figures.LEAST])
         assert (validation == figures.LEAST).all() and axes.get_ylim()[0] < figures.LEAST
+
+
+def test_every_axis_has_a_label() -> None:
+    """But the upper axes of two that share one."""
+    epochs = {name: np.array([0.5, 0.1]) for name in inputs.Epoch.model_fields}
+    bins = {name: np.array([0.1, 0.9]) for name in tables.ReliabilityBin.model_fields}
+    rows = {"corruption": np.array(["noise", "noise", "blur"]), "severity": np.arange(3)}
+    rows |= {name: np.full(3, 0.5) for name in ("accuracy", "accuracy_low", "accuracy_high")}
+    with figures.style([fonts.DEFAULT]):
+        panels = figures.robustness(rows)
+        pairs = [figures.learning_curves(epochs), figures.reliability(bins)]
+    assert list(panels) == ["noise", "blur"]
+    for figure in (*panels.values(), *pairs):
+        assert all(axes.get_ylabel() for axes in figure.axes)
+        assert figure.axes[-1].get_xlabel()
+
+
+def test_bins_of_few_images_are_faded_and_the_legend_says_so() -> None:
+    bins = {name: np.array([0.1, 0.9]) for name in tables.ReliabilityBin.model_fields}
+    opacity = {}
+    for few in (figures.FEW - 1, figures.FEW):
+        with figures.style([fonts.DEFAULT]):
+            figure = figures.reliability(bins | {"count": np.array([few, 1000])})
+        opacity[few] = [line.get_alpha() for line in figure.axes[0].lines[1:]]
+        labels = [text.get_text() for text in figure.legends[0].texts]
+        assert ("fewer than 10 images" in labels) == (few < figures.FEW)
+    assert opacity == {figures.FEW - 1: [1.0, 0.3], figures.FEW: [1.0]}

@@ -61,12 +61,23 @@ def draw(
         drawn = figures.drawn(
             {**plotted, "classes": {**plotted["classes"], "class": np.array(names)}}
         )
-        drawings = {name: figures.svg(name, figure) for name, figure in drawn.items()}
+        drawings = {
+            name: figures.svg(name, figure, figures.DESCRIPTIONS[name])
+            for name, figure in drawn.items()
+        } | {"robustness": panels(plotted["robustness"])}
         files = {name: drawn[name] for name in ("learning_curves", "classes", "reliability")} | {
             "confusion_matrix": confusion.matrix(counts, predictions.names),
             "mistakes": mosaic.draw(cells, predictions),
         }
         return drawings, {name: figures.png(file, params.dpi) for name, file in files.items()}
+
+
+def panels(robustness: Table) -> Markup:
+    """Return the figures of the robustness as SVG, one per corruption."""
+    return Markup().join(
+        figures.svg(f"robustness-{name}", figure, f"Accuracy on test images by severity of {name}.")
+        for name, figure in figures.robustness(robustness).items()
+    )
 
 
 def main(

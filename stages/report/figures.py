@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -24,8 +25,12 @@ from matplotlib.ticker import (
 from stages.report import palette
 from stages.shared.tables import Corruption, Table
 
-# Inches: small, so that text stays readable on a phone, which shrinks the figure.
-WIDTH = 5.0
+# Inches: a phone, which has room for 320 pixels, shows a point of them as a pixel.
+WIDTH = 4.5
+PANEL = (2.15, 2.1)
+LEGEND = {"ncols": 2, "columnspacing": 1.2, "handlelength": 1.2}
+# With fewer images a bin's accuracy says little.
+FEW = 10
 PERCENT = FuncFormatter(lambda fraction, _: f"{round(100 * fraction, 6):g}%")
 # Units of the severity of each corruption.
 UNITS: dict[Corruption, str] = {
@@ -39,7 +44,6 @@ DESCRIPTIONS = {
     "learning_curves": "Training and validation by epoch: loss, above, and error rate, below.",
     "classes": "Recall and precision of each class; the table has the numbers.",
     "reliability": "Accuracy by confidence, above, and the number of images, below.",
-    "robustness": "Accuracy on corrupted images by severity, a panel per corruption.",
 }
 # A logarithmic scale has no 0; it is drawn as this.
 LEAST = 0.0001
@@ -54,8 +58,8 @@ def style(fonts: Sequence[str]) -> AbstractContextManager[None]:
 
 
 def drawn(tables: Mapping[str, Table]) -> dict[str, Figure]:
-    """Draw each of the page's figures from the table of the same name."""
-    makers = (learning_curves, classes, reliability, robustness)
+    """Draw each figure that is a page's and a file's, from the table of the same name."""
+    makers = (learning_curves, classes, reliability)
     return {make.__name__: make(tables[make.__name__]) for make in makers}
 
 
@@ -67,8 +71,8 @@ def png(figure: Figure, dpi: int) -> bytes:
     return content.getvalue()
 
 
-def svg(name: str, figure: Figure) -> Markup:
-    """Return the figure as SVG for the page.
+def svg(name: str, figure: Figure, description: str) -> Markup:
+    """Return the figure as SVG for the page, with a description for screen readers.
 
     Its colours become the page's variables, so that it follows light and dark mode; its ids start
     with `name`, so that they are unique in the page.
@@ -83,7 +87,7 @@ def svg(name: str, figure: Figure) -> Markup:
             definitions.remove(style)
     for side in ("width", "height"):
         root.set(side, root.attrib[side].removesuffix("pt"))
-    root.attrib |= {"role": "img", "aria-label": DESCRIPTIONS[name]}
+    root.attrib |= {"role": "img", "aria-label": description}
     for prefix, namespace in (("", SVG), ("xlink", XLINK)):
         ElementTree.register_namespace(prefix, namespace)
     drawing = ElementTree.tostring(root, encoding="unicode")
@@ -113,8 +117,10 @@ def learning_curves(curve: Table) -> Figure:
         ):
             axes.plot(curve["epoch"], np.maximum(numbers, LEAST), line, label=part)
     upper.set_title("Loss (lower is better)")
+    upper.set_ylabel("cross-entropy")
     upper.legend()
     lower.set_title("Error rate (lower is better)")
+    lower.set_ylabel("error rate")
     for axes, written in ((upper, StrMethodFormatter("{x:g}")), (lower, PERCENT)):
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -138,7 +144,7 @@ def classes(scores: Table) -> Figure:
         scores: `class`, `precision`, `recall`, `recall_low`, `recall_high`, each (classes,).
     """
     names = scores["class"].tolist()
-    figure = Figure((WIDTH, 1.4 + 0.34 * len(names)), layout="constrained")
+    figure = Figure((WIDTH, 1.5 + 0.32 * len(names)), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(names))
     interval = (scores["recall_low"], scores["recall_high"])
@@ -153,7 +159,7 @@ def classes(scores: Table) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.grid(axis="y", visible=False)
     axes.set_ylabel("class")
-    figure.legend(loc="outside upper left", ncols=3)
+    figure.legend(loc="outside upper left", **LEGEND)
     return figure
 
 
@@ -164,19 +170,29 @@ def reliability(bins: Table) -> Figure:
         bins: `low`, `high`, `count`, `confidence`, `accuracy`, `accuracy_low`, `accuracy_high`,
             each (bins,).
     """
-    figure = Figure((WIDTH, 6), layout="constrained")
-    upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
+    figure = Figure((WIDTH, 5.6), layout="constrained")
+    upper, lower = figure.subplots(2, sharex=True, height_ratios=(2, 1))
     upper.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1.2, label="ideal")
-    interval = (bins["confidence"], bins["accuracy_low"], bins["accuracy_high"])
-    upper.vlines(*interval, color="C0", alpha=0.35, lw=5, label="95% interval")
-    points = {"color": "C0", "markersize": 8, "clip_on": False, "label": "this model"}
-    upper.plot(bins["confidence"], bins["accuracy"], "o", **points)
+    few = bins["count"] < FEW
+    _points(upper, bins, ~few, 1.0, "accuracy (95% interval)")
+    _points(upper, bins, few, 0.3, f"fewer than {FEW} images")
     upper.set_ylabel("accuracy")
     upper.set_ylim(-0.02, 1.02)
     upper.yaxis.set_major_formatter(PERCENT)
-    figure.legend(loc="outside upper left", ncols=3)
+    figure.legend(loc="outside upper left", **LEGEND)
     _count(lower, bins)
     return figure
+
+
+def _points(axes: Axes, bins: Table, chosen: np.ndarray, alpha: float, label: str) -> None:
+    """Draw the accuracy of the chosen bins, `chosen` (bins,) bool, with its interval."""
+    if not chosen.any():
+        return
+    columns = ("confidence", "accuracy", "accuracy_low", "accuracy_high")
+    confidence, accuracy, low, high = (bins[column][chosen] for column in columns)
+    axes.vlines(confidence, low, high, color="C0", alpha=0.35 * alpha, lw=5)
+    [line] = axes.plot(confidence, accuracy, "o", color="C0", markersize=8, label=label)
+    line.set(alpha=alpha, clip_on=False)
 
 
 def _count(axes: Axes, bins: Table) -> None:
@@ -184,40 +200,49 @@ def _count(axes: Axes, bins: Table) -> None:
     width = bins["high"] - bins["low"]
     bars = axes.bar(bins["low"], bins["count"], 0.94 * width, align="edge")
     if width.min() > 0.05:
-        axes.bar_label(bars, [f"{count:,}" for count in bins["count"]], fontsize=8, padding=1)
+        axes.bar_label(
+            bars, [f"{count:,}" for count in bins["count"]], fontsize=10, padding=2, rotation=90
+        )
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.set_ylim(0.5, 4 * bins["count"].max())
+    axes.set_ylim(0.5, 100 * bins["count"].max())
     axes.set_ylabel("images")
-    axes.set_xlabel("confidence (probability of the predicted label)")
+    axes.set_xlabel("confidence (highest probability)")
     axes.set_xlim(-0.01, 1.01)
     axes.xaxis.set_major_formatter(PERCENT)
 
 
-def robustness(corruptions: Table) -> Figure:
-    """Return the figure of accuracy by severity, with its 95% interval, a panel per corruption.
+def robustness(corruptions: Table) -> dict[str, Figure]:
+    """Return a figure of accuracy by severity, with its 95% interval, by corruption.
 
     Args:
         corruptions: `corruption`, `severity`, `accuracy`, `accuracy_low`, `accuracy_high`, each
             (rows,).
     """
-    names = list(dict.fromkeys(corruptions["corruption"].tolist()))
-    rows = math.ceil(len(names) / 2)
-    figure = Figure((WIDTH, 0.3 + 2.3 * rows), layout="constrained")
-    panels = figure.subplots(rows, 2, sharey=True, squeeze=False).ravel()
-    for axes, name in zip(panels, names, strict=False):
-        row = np.flatnonzero(corruptions["corruption"] == name)
-        severity, accuracy, low, high = (
-            corruptions[column][row]
-            for column in ("severity", "accuracy", "accuracy_low", "accuracy_high")
+    names = dict.fromkeys(corruptions["corruption"].tolist())
+    columns = ("severity", "accuracy", "accuracy_low", "accuracy_high")
+    return {
+        name: _panel(
+            name,
+            *(corruptions[column][corruptions["corruption"] == name] for column in columns),
         )
-        axes.fill_between(severity, low, high, color="C0", alpha=0.2, linewidth=0)
-        axes.plot(severity, accuracy, "o-")
-        axes.set_title(name.capitalize())
-        axes.set_xlabel(UNITS[name])
-        axes.set_ylim(0, 1.02)
-        axes.yaxis.set_major_formatter(PERCENT)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    for axes in panels[len(names) :]:
-        axes.set_visible(False)
+        for name in names
+    }
+
+
+def _panel(
+    name: Corruption, severity: np.ndarray, accuracy: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> Figure:
+    """Return the figure of one corruption, from arrays (severities,)."""
+    figure = Figure(PANEL, layout="constrained")
+    axes = figure.subplots()
+    axes.fill_between(severity, low, high, color="C0", alpha=0.2, linewidth=0)
+    axes.plot(severity, accuracy, "o-", clip_on=False)
+    axes.set_title(name.capitalize())
+    # Two lines in any case: then all panels are alike.
+    axes.set_xlabel("\n".join([*textwrap.wrap(UNITS[name], 18), ""][:2]))
+    axes.set_ylabel("accuracy")
+    axes.set_ylim(0, 1.02)
+    axes.yaxis.set_major_formatter(PERCENT)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     return figure
