@@ -218,8 +218,22 @@ def test_drawn_corrected_downloaded_trained_on(browser: Browser, project: Clone)
 
 
 PARTS = """[...document.querySelectorAll("#draw :is(canvas, button, input, select, a, summary)")]
-  .map(e => e.ariaLabel || e.textContent || e.labels[0].textContent)"""
+  .map(e => e.ariaLabel || e.title || e.textContent || e.labels[0].textContent)"""
 FOCUSED = """[document.activeElement.id, getComputedStyle(document.activeElement).outlineWidth]"""
+
+
+MAPS = """[...document.querySelectorAll(".maps")].map(m => [
+  m.getAttribute("aria-label"), m.children.length,
+  m.children[1].getBoundingClientRect().left - m.children[0].getBoundingClientRect().right])"""
+
+
+def test_activations_are_a_square_per_filter_with_gaps(browser: Browser, real: Path) -> None:
+    browser.open(real / "artifacts/report/report.html")
+    browser.page.locator("#draw summary").click()
+    filters = [16, 32, 64]
+    for (name, count, gap), expected in zip(browser.run(MAPS), filters, strict=True):
+        assert name.startswith("Activations of the filters of ")
+        assert count == expected and gap > 4
 
 
 def test_all_can_be_done_by_keyboard_and_is_named(browser: Browser, project: Clone) -> None:

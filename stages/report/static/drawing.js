@@ -60,7 +60,7 @@
       bar.style.width = `${100 * probabilities[i]}%`;
       number.textContent = pixels ? percent(probabilities[i]) : "";
     });
-    grids.forEach(([target, i]) => showFilters(target, activations[i], pixels));
+    grids.forEach(([target, i]) => showFilters(target, activations[i]));
     part("keep").disabled = !pixels;
     return probabilities;
   }
@@ -78,18 +78,16 @@
     part("answer").textContent = text;
   }
 
-  function showFilters(target, { h, w, c, x }, visible) {
-    const across = Math.ceil(Math.sqrt(2 * c));
-    [target.width, target.height] = [across * (w + 1), Math.ceil(c / across) * (h + 1)];
-    const numbers = new Uint8Array(target.width * target.height);
-    const highest = x.reduce((a, b) => Math.max(a, b), 1e-9);
-    x.forEach((n, i) => {
-      const [filter, at] = [i % c, Math.floor(i / c)];
-      const row = Math.floor(filter / across) * (h + 1) + Math.floor(at / w);
-      const column = (filter % across) * (w + 1) + (at % w);
-      numbers[row * target.width + column] = visible ? Math.max((255 * n) / highest, 0) : 0;
+  // Show the activations of a layer, a canvas per filter, on one scale.
+  function showFilters(target, { h, w, c, x }) {
+    for (let i = target.children.length; i < c; i++)
+      target.append(make("canvas", "", { width: w, height: h, title: `Filter ${i}` }));
+    const highest = pixels ? x.reduce((a, b) => Math.max(a, b), 1e-9) : Infinity;
+    [...target.children].forEach((map, filter) => {
+      const numbers = new Uint8Array(h * w);
+      for (let i = 0; i < h * w; i++) numbers[i] = Math.max((255 * x[i * c + filter]) / highest, 0);
+      show(map, numbers);
     });
-    show(target, numbers);
   }
 
   function clear() {
@@ -157,8 +155,8 @@
   });
   const grids = program.layers.flatMap(({ kind, name }, i) => {
     if (kind !== "Conv2D") return [];
-    const target = make("canvas", "", { className: "ink", role: "img" });
-    target.ariaLabel = `Activations of the filters of ${name}`;
+    const target = make("div", "", { className: "maps ink", role: "img" });
+    target.ariaLabel = `Activations of the filters of ${name}, one square each`;
     part("layers").append(make("h3", name), target);
     return [[target, i]];
   });
