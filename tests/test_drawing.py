@@ -222,6 +222,26 @@ PARTS = """[...document.querySelectorAll("#draw :is(canvas, button, input, selec
 FOCUSED = """[document.activeElement.id, getComputedStyle(document.activeElement).outlineWidth]"""
 
 
+def test_the_page_begins_with_a_test_image_that_a_stroke_replaces(
+    browser: Browser, real: Path
+) -> None:
+    predictions = np.loadtxt(
+        real / "artifacts/evaluation/predictions.csv", int, delimiter=",", skiprows=1
+    )
+    label = next(actual for actual, predicted in predictions if actual == predicted)
+    for width, scheme in SIZES:
+        browser.open(real / "artifacts/report/report.html", width, scheme)
+        assert browser.run(ANSWER).startswith(f"It reads {label}, ")
+        assert browser.page.locator("#keep").is_disabled(), "a test image is not to train on"
+        first = browser.run(SEEN)
+        assert any(first)
+        Hand(browser).draw(1 if label != 1 else 4)
+        assert browser.run(SEEN) != first and browser.page.locator("#keep").is_enabled()
+        click(browser, "clear")
+        assert not any(browser.run(SEEN))
+        browser.assert_offline()
+
+
 MAPS = """[...document.querySelectorAll(".maps")].map(m => [
   m.getAttribute("aria-label"), m.children.length,
   m.children[1].getBoundingClientRect().left - m.children[0].getBoundingClientRect().right])"""
@@ -239,6 +259,8 @@ def test_activations_are_a_square_per_filter_with_gaps(browser: Browser, real: P
 def test_all_can_be_done_by_keyboard_and_is_named(browser: Browser, project: Clone) -> None:
     browser.open(project.folder / "artifacts/report/report.html")
     assert all(len(name.strip()) > 3 for name in browser.run(PARTS))
+    browser.page.locator("#canvas").focus()
+    browser.page.keyboard.press("Shift+Tab")
     browser.page.keyboard.press("Tab")
     assert browser.run(FOCUSED) == ["canvas", "3px"]
     Hand(browser).draw(4)

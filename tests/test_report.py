@@ -834,3 +834,13 @@ def test_bins_of_few_images_are_faded_and_the_legend_says_so() -> None:
         labels = [text.get_text() for text in figure.legends[0].texts]
         assert ("fewer than 10 images" in labels) == (few < figures.FEW)
     assert opacity == {figures.FEW - 1: [1.0, 0.3], figures.FEW: [1.0]}
+
+
+def test_the_drawing_begins_with_a_correct_test_image(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    images = np.load(tmp_path / "test-images.npy")
+    content = re.search(r'id="network">(.*?)</script>', make_page(tmp_path))
+    begins = json.loads(content[1])["example"] if content else ""
+    assert base64.b64decode(begins) == images[24].tobytes(), "the first 24 are mistakes"
+    write_run(tmp_path, wrong=1.0)
+    assert "The canvas begins with" not in make_page(tmp_path)

@@ -6,7 +6,7 @@ Writes: the page (HTML, self-contained), five figures (PNG).
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +14,12 @@ import numpy as np
 from markupsafe import Markup
 
 from stages.report import confusion, drawing, figures, fonts, gallery, inputs, mosaic, page
+from stages.report.drawing import Drawing
 from stages.report.inputs import Predictions
 from stages.report.params import Params
 from stages.shared import artifacts, command, network, tables
 from stages.shared.errors import StageError
+from stages.shared.network import Layer
 from stages.shared.params import read
 from stages.shared.tables import Table
 
@@ -41,6 +43,13 @@ def galleries(
     return {
         name: gallery.examples(predictions, indices, disputed) for name, indices in chosen.items()
     }
+
+
+def drawing_part(layers: Sequence[Layer], predictions: Predictions) -> Drawing:
+    """Return the part that draws; it begins with the first image that is predicted correctly."""
+    correct = np.flatnonzero(~predictions.is_error)
+    example = predictions.images[correct[0]] if len(correct) else None
+    return drawing.part(layers, predictions.names, example)
 
 
 def draw(
@@ -132,7 +141,7 @@ def main(
         count=len(scored.images),
         metrics=metrics,
         provenance=origin,
-        drawing=drawing.part(layers, names),
+        drawing=drawing_part(layers, scored),
         figures=drawings,
         **galleries(params, scored, disputes),
         disputes=page.disputes(disputes, scored),

@@ -24,12 +24,15 @@ class Drawing(NamedTuple):
     missing: str = ""
 
 
-def part(layers: Sequence[Layer], names: Sequence[str]) -> Drawing:
+def part(
+    layers: Sequence[Layer], names: Sequence[str], example: np.ndarray | None = None
+) -> Drawing:
     """Return the network for the page's scripts, or why they cannot run it.
 
     Args:
         layers: of the network, from images to probabilities.
         names: of the classes.
+        example: (28, 28, 1) uint8, the image to begin with; None is an empty canvas.
     """
     shape = next((layer.settings.get("batch_shape") for layer in layers), None)
     count = sum(layer.parameters for layer in layers)
@@ -47,7 +50,9 @@ def part(layers: Sequence[Layer], names: Sequence[str]) -> Drawing:
         {"name": layer.name, "kind": layer.kind, "result": result}
         for layer, result in zip(layers, program.results, strict=True)
     ]
-    return Drawing({"names": [*names], "layers": shown, **_packed(program)})
+    start = None if example is None else base64.b64encode(example.tobytes()).decode()
+    packed = _packed(program)
+    return Drawing({"names": [*names], "layers": shown, "example": start, **packed})
 
 
 def _packed(program: Program) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 
 (() => {
   const part = (id) => document.getElementById(id);
-  const { names, ...packed } = JSON.parse(part("network").textContent);
+  const { names, example, ...packed } = JSON.parse(part("network").textContent);
   const program = load(packed);
   const canvas = part("canvas");
   const pen = canvas.getContext("2d", { willReadFrequently: true });
@@ -12,6 +12,7 @@
 
   let strokes = []; // each a list of points, in pixels of the canvas
   let picture = null; // dropped, pasted or opened: { shown: its bitmap, data: its pixels }
+  let start = null; // the picture that the page opens with
   let pixels = null; // the input of the network, or null
   const kept = []; // each [pixels, true label]
 
@@ -61,7 +62,8 @@
       number.textContent = pixels ? percent(probabilities[i]) : "";
     });
     grids.forEach(([target, i]) => showFilters(target, activations[i]));
-    part("keep").disabled = !pixels;
+    // A test image must not become a training image.
+    part("keep").disabled = !pixels || (picture !== null && picture === start);
     return probabilities;
   }
 
@@ -115,6 +117,13 @@
     context.drawImage(shown, 0, 0);
     [strokes, picture] = [[], { shown, data: context.getImageData(0, 0, w, h) }];
     say();
+  }
+
+  // Put an image of SIDE x SIDE bytes in base64 on the canvas, as if it had been opened.
+  function begin(image) {
+    const shown = make("canvas", "", { width: SIDE, height: SIDE });
+    show(shown, Uint8Array.from(atob(image), (byte) => byte.charCodeAt(0)));
+    picture = start = { shown, data: shown.getContext("2d").getImageData(0, 0, SIDE, SIDE) };
   }
 
   // Return the URL of an IDX file of bytes.
@@ -216,5 +225,6 @@
     kept.pop();
     list();
   });
+  if (example) begin(example);
   say();
 })();
