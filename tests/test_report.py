@@ -288,7 +288,7 @@ def test_every_picture_has_a_size_and_alternative_text(page: Outline) -> None:
         assert figure["role"] == "img" and len(figure["aria-label"] or "") > 40
         assert float(figure["width"] or 0) > 150 and float(figure["height"] or 0) > 150
     images = page.all("img")
-    assert len(images) == 24 + 20 + 20 + 2 * 4
+    assert len(images) == 24 + 10 + 20 + 2 * 4
     for image in images:
         assert len(image["alt"] or "") > 15
         assert image["width"] == image["height"] == "84"
@@ -443,7 +443,7 @@ def test_a_report_on_ten_thousand_images_is_small(tmp_path: Path) -> None:
     assert run(tmp_path).returncode == 0
     page = Outline((tmp_path / "report.html").read_text())
     assert "The 500 most confident of 625 are shown." in page.text
-    assert len(page.all("img")) == 500 + 20 + 20 + 2 * 4
+    assert len(page.all("img")) == 500 + 10 + 20 + 2 * 4
     assert (tmp_path / "report.html").stat().st_size < 3_000_000
 
 
@@ -844,3 +844,17 @@ def test_the_drawing_begins_with_a_correct_test_image(tmp_path: Path) -> None:
     assert base64.b64decode(begins) == images[24].tobytes(), "the first 24 are mistakes"
     write_run(tmp_path, wrong=1.0)
     assert "The canvas begins with" not in make_page(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [0.2, 0.9, 1.0])
+def test_no_image_is_twice_in_the_galleries(tmp_path: Path, wrong: float) -> None:
+    write_run(tmp_path, count=400, wrong=wrong)
+    page = make_page(tmp_path)
+    shown = re.findall(r'<img [^>]*alt="Test image (\d+), ', page.partition("<h2>Mistakes")[2])
+    assert len(shown) == len(set(shown)) >= 100
+
+
+def test_the_most_confident_of_each_class_is_shown() -> None:
+    found = predictions([0, 0, 1, 2, 2, 2], [0, 0, 1, 2, 0, 2], [0.6, 0.9, 0.5, 0.8, 1.0, 0.7])
+    assert found.most_confident_by_class(~found.is_error, limit=9) == [1, 2, 3]
+    assert found.most_confident_by_class(~found.is_error, limit=2) == [1, 3]

@@ -35,10 +35,12 @@ def galleries(
 ) -> dict[str, list[gallery.Example]]:
     """Return the examples that each of the page's galleries shows, by the gallery's name."""
     is_error = predictions.is_error
+    most_confident = predictions.most_confident_by_class(~is_error, params.examples)
+    is_left = ~is_error & ~np.isin(np.arange(len(is_error)), most_confident)
     chosen = {
         "mistakes": predictions.most_confident(is_error, params.mistakes),
-        "most_confident": predictions.most_confident(~is_error, params.examples),
-        "least_confident": predictions.least_confident(~is_error, params.examples),
+        "most_confident": most_confident,
+        "least_confident": predictions.least_confident(is_left, params.examples),
     }
     return {
         name: gallery.examples(predictions, indices, disputed) for name, indices in chosen.items()

@@ -86,6 +86,16 @@ class Predictions:
         """Return indices of images where `chosen` (n,) is true, the most confident first."""
         return _ordered(chosen, -self.confidence, limit)
 
+    def most_confident_by_class(self, chosen: np.ndarray, limit: int) -> list[int]:
+        """Return the most confident image of each class where `chosen` (n,) is true, by class.
+
+        Of more than `limit` classes, those with the most confident images.
+        """
+        first: dict[int, int] = {}
+        for index in self.most_confident(chosen):
+            first.setdefault(int(self.actual[index]), index)
+        return sorted([*first.values()][:limit], key=self.actual.__getitem__)
+
     def least_confident(self, chosen: np.ndarray, limit: int | None = None) -> list[int]:
         """Return indices of images where `chosen` (n,) is true, the least confident first."""
         return _ordered(chosen, self.confidence, limit)
