@@ -119,6 +119,16 @@ def test_the_report_prints_by_day(browser: Browser, tmp_path: Path) -> None:
     assert browser.page.pdf().startswith(b"%PDF")
 
 
+def test_the_confusion_matrix_turns_into_shares(browser: Browser, tmp_path: Path) -> None:
+    write_run(tmp_path)
+    make_page(tmp_path)
+    browser.open(tmp_path / "report.html", 390)
+    shown = "[...document.querySelectorAll('.counts, .shares')].map(e => e.checkVisibility())"
+    assert browser.run(shown) == [True, False]
+    browser.page.get_by_label("% of the true class").check()
+    assert browser.run(shown) == [False, True]
+
+
 DECLARED = read_yaml(REPOSITORY / "dvc.yaml")["plots"]
 PLOTS = [next(iter(plot.values())) for plot in DECLARED if isinstance(plot, dict)]
 PICTURES = [plot for plot in DECLARED if isinstance(plot, str)]

@@ -658,7 +658,7 @@ def test_the_table_of_the_confusion_matrix_shows_every_count(tmp_path: Path) -> 
     write_run(tmp_path, names=["a", "b"], count=10, wrong=0.3)
     table = re.search(r'<table class="confusion">.*?</table>', make_page(tmp_path), re.DOTALL)
     outline = Outline(table[0] if table else "")
-    assert re.sub(r"\s+", "", outline.text) == "truepredictedaba32b14"
+    assert re.sub(r"\s+", "", outline.text) == "truepredictedallaba325b145all4610"
     cells = [(cell.get("class"), cell.get("style")) for cell in outline.all("td")]
     correct, errors = ("correct", None), [(None, "--tint:1.00"), (None, "--tint:0.71")]
     assert cells == [correct, *errors, correct]
@@ -858,3 +858,21 @@ def test_the_most_confident_of_each_class_is_shown() -> None:
     found = predictions([0, 0, 1, 2, 2, 2], [0, 0, 1, 2, 0, 2], [0.6, 0.9, 0.5, 0.8, 1.0, 0.7])
     assert found.most_confident_by_class(~found.is_error, limit=9) == [1, 2, 3]
     assert found.most_confident_by_class(~found.is_error, limit=2) == [1, 3]
+
+
+def test_the_most_confused_classes_come_first_with_their_share() -> None:
+    counts = np.array([[6, 2, 2], [0, 5, 5], [2, 0, 0]])
+    assert confusion.most_confused(counts, ["a", "b", "c"]) == [
+        *(("b", "c", 5, 0.5), ("a", "b", 2, 0.2), ("a", "c", 2, 0.2), ("c", "a", 2, 1.0))
+    ]
+    assert confusion.most_confused(np.eye(3, dtype=int), ["a", "b", "c"]) == []
+    assert len(confusion.most_confused(np.ones((20, 20), int), DIGITS * 2)) == confusion.CONFUSED
+    empty = np.array([[1, 0], [0, 0]])
+    assert confusion.shares(empty).tolist() == [[1, 0], [0, 0]]
+
+
+def test_the_matrix_of_shares_is_that_of_counts_by_row(tmp_path: Path) -> None:
+    write_run(tmp_path, names=["a", "b"], count=10, wrong=0.3)
+    [_, table] = re.findall(r'<table class="confusion">.*?</table>', make_page(tmp_path), re.DOTALL)
+    text = re.sub(r"\s+", "", Outline(table).text)
+    assert text == "truepredictedaba60.040.0b20.080.0"

@@ -10,6 +10,9 @@ from matplotlib.figure import Figure
 from stages.report import palette
 from stages.report.figures import short
 
+# The number of pairs of classes that the page lists as confused.
+CONFUSED = 10
+
 
 def count(actual: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """Return the number of images by true and predicted label, (classes, classes) integers.
@@ -27,10 +30,30 @@ def error_tints(counts: np.ndarray) -> np.ndarray:
     """Return how strongly each cell is tinted for its errors, 0 to 1; 0 on the diagonal.
 
     Correct predictions outnumber errors a thousandfold; one scale for both would hide the errors.
+
+    Args:
+        counts: (classes, classes), numbers or shares of images.
     """
     errors = counts * ~np.eye(len(counts), dtype=bool)
-    tints: np.ndarray = np.sqrt(errors / max(errors.max(), 1))
+    tints: np.ndarray = np.sqrt(errors / (errors.max() or 1))
     return tints
+
+
+def shares(counts: np.ndarray) -> np.ndarray:
+    """Return the counts as shares of the images of each true class, (classes, classes), 0 to 1."""
+    normalised: np.ndarray = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return normalised
+
+
+def most_confused(counts: np.ndarray, names: Sequence[str]) -> list[tuple[str, str, int, float]]:
+    """Return the most frequent errors: true, predicted, count, share of the true class."""
+    errors = counts * ~np.eye(len(counts), dtype=bool)
+    normalised = shares(counts)
+    pairs = sorted(zip(*errors.nonzero(), strict=True), key=lambda at: (-errors[at], *at))
+    return [
+        (names[at[0]], names[at[1]], int(errors[at]), float(normalised[at]))
+        for at in pairs[:CONFUSED]
+    ]
 
 
 def matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
