@@ -26,9 +26,11 @@ TEXT_TROUBLES = """(() => {
     if (!element.checkVisibility()) continue;
     const box = element.closest("td, th, p, h1, h2, h3, figcaption") || element;
     const outer = box.getBoundingClientRect();
+    const clip = element.closest(".scroll")?.getBoundingClientRect();
     const range = document.createRange();
     range.selectNodeContents(node);
     for (const r of range.getClientRects()) {
+      if (clip && (r.top > clip.bottom || r.bottom < clip.top)) continue;
       if (r.left < outer.left - 1 || r.right > outer.right + 1)
         troubles.push("sticks out: " + node.data.trim());
       if (!element.closest(".scroll") && r.right > innerWidth + 1)
@@ -127,6 +129,31 @@ def test_the_confusion_matrix_turns_into_shares(browser: Browser, tmp_path: Path
     assert browser.run(shown) == [True, False]
     browser.page.get_by_label("% of the true class").check()
     assert browser.run(shown) == [False, True]
+
+
+def test_the_contents_stay_beside_the_sections_in_a_wide_window(
+    browser: Browser, tmp_path: Path
+) -> None:
+    write_run(tmp_path)
+    make_page(tmp_path)
+    top = "document.querySelector('nav').getBoundingClientRect().top"
+    for width, stays in ((1280, True), (390, False)):
+        browser.open(tmp_path / "report.html", width)
+        browser.page.get_by_role("link", name="Robustness").click()
+        section = "document.getElementById('robustness').getBoundingClientRect()"
+        assert browser.run(f"{section}.top >= 0 && {section}.top < innerHeight")
+        assert (0 <= browser.run(top) < 100) == stays
+
+
+def test_the_report_fills_a_wide_window(browser: Browser, tmp_path: Path) -> None:
+    """The cards reach from the contents to the right edge, and no page is 9,000 pixels long."""
+    write_run(tmp_path)
+    make_page(tmp_path)
+    browser.open(tmp_path / "report.html")
+    right = "s => s.getBoundingClientRect().right"
+    edges = f"[...document.querySelectorAll('section')].map({right})"
+    assert max(browser.run(edges)) >= 1250
+    assert browser.run("document.documentElement.scrollHeight") < 8500
 
 
 DECLARED = read_yaml(REPOSITORY / "dvc.yaml")["plots"]

@@ -1,6 +1,7 @@
 """The pipeline as DVC runs it: its contract with the code, and what reruns when."""
 
 import ast
+import html
 import json
 import re
 import shlex
@@ -142,6 +143,14 @@ def project(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
 def test_a_run_leaves_nothing_for_git_but_lock_and_metrics(project: Clone) -> None:
     changed = project.git("show", "--name-only", "--format=", "HEAD").split()
     assert set(changed) == {"dvc.lock", "metrics/train.json", "metrics/evaluate.json"}
+
+
+def test_the_page_has_a_command_that_finds_the_commit_of_its_model(finished: Clone) -> None:
+    page = (finished.folder / "artifacts/report/report.html").read_text()
+    [command] = re.findall("<code>(git log .*?)</code>", page)
+    day, subject = finished.git("log", "-1", "--format=%cs%n%s", "--", "dvc.lock").splitlines()
+    found = check(["sh", "-c", html.unescape(command)], finished.folder)
+    assert re.fullmatch(f"[0-9a-f]{{7,}} {day} {subject}\n", found)
 
 
 def test_a_second_run_does_nothing(project: Clone) -> None:

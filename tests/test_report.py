@@ -26,6 +26,7 @@ import pytest
 from stages.evaluate import corruptions
 from stages.report import __main__ as report
 from stages.report import (
+    card,
     confusion,
     drawing,
     figures,
@@ -39,6 +40,7 @@ from stages.report import (
 from stages.report import page as html
 from stages.report.inputs import Predictions
 from stages.shared import artifacts, network, tables
+from stages.shared.errors import StageError
 from tests.project import REPOSITORY
 
 DIGITS = [str(digit) for digit in range(10)]
@@ -46,19 +48,10 @@ DIGITS = [str(digit) for digit in range(10)]
 FIGURES = ("learning_curves", "classes", "reliability", "robustness-noise", "robustness-blur")
 FILES = ("learning_curves", "confusion_matrix", "mistakes", "recall", "reliability")
 SECTIONS = (
-    *(
-        "Draw a digit",
-        "Learning curves",
-        "Confusion matrix",
-        "Mistakes",
-        "Recall and precision by class",
-    ),
-    *("Calibration: does it know when it does not know?",),
-    *(
-        "Correct predictions: the most and the least confident",
-        "The first convolution: filters and activations",
-    ),
-    *("Robustness: accuracy on corrupted images", "Parameters", "Layers", "Provenance"),
+    *("Model card", "Draw a digit", "Intended use and limits", "Data"),
+    *("Learning curves", "Calibration", "Confusion matrix", "Mistakes", "Recall and precision"),
+    *("Correct predictions", "First convolution", "Robustness"),
+    *("Parameters", "Layers", "Provenance"),
 )
 INPUTS = {
     "parameters": "params.yaml",
@@ -72,16 +65,19 @@ INPUTS = {
     "robustness": "robustness.csv",
     "disputed": "disputed.json",
     "model": "model.keras",
+    "train_labels": "train-labels.npy",
+    "validation_labels": "validation-labels.npy",
     "test_images": "test-images.npy",
     "class_names": "class-names.json",
 }
 OUTPUTS = {"report": "report.html"} | {name: f"{name}.png" for name in FILES}
 PARAMETERS = """
-prepare: {sources: [here, "https://example.org/mnist"], limit: null}
-train: {filters: [[16], [32, 64]], learning_rate: 1e-05}
+prepare: {data: "stages/prepare/mnist.json", sources: [here, "https://example.org/mnist"]}
+train: {network: simple, filters: [[16], [32, 64]], learning_rate: 1e-05, device: cpu,
+  precision: float32, instruction_set: portable}
 evaluate: {calibration_bins: 15}
-report: {mistakes: 500, mistakes_in_cell: 10, examples: 20, dpi: 144}
 """
+REPORT = "report: {mistakes: 500, mistakes_in_cell: 10, examples: 20, dpi: 144}\n"
 
 
 def write_run(
@@ -103,6 +99,9 @@ def write_run(
     images = random.integers(0, 256, (count, 28, 28, 1), dtype=np.uint8)
     artifacts.write_array(folder / "test-images.npy", images)
     artifacts.write_json(folder / "class-names.json", list(names))
+    labels = (np.arange(3 * classes + 1) % classes).astype(np.uint8)
+    artifacts.write_array(folder / "train-labels.npy", labels)
+    artifacts.write_array(folder / "validation-labels.npy", labels[:classes])
     artifacts.write_csv(
         folder / "predictions.csv",
         ["actual", "predicted"],
@@ -139,7 +138,7 @@ def write_run(
         folder / "provenance.json",
         {"promise": "Same bits & all.", "versions": {"keras": "3.15.1"}, "warnings": []},
     )
-    (folder / "params.yaml").write_text(PARAMETERS)
+    (folder / "params.yaml").write_text(PARAMETERS + REPORT)
 
 
 def write_model(path: Path, classes: int, filters: int = 4) -> None:
@@ -214,12 +213,15 @@ class Outline(HTMLParser):
         self.open: list[str] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.headings: dict[str, list[str]] = {}
         self.feed(page)
         self.close()
         assert not self.open, f"never closed: {self.open}"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
+        if tag in {"h1", "h2", "h3"}:
+            self.headings.setdefault(tag, []).append("")
         if tag not in {"meta", "link", "img", "input"}:
             self.open.append(tag)
 
@@ -232,6 +234,8 @@ class Outline(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.open[-1:] != ["script"]:
             self.text += data
+        if self.open[-1:] in (["h1"], ["h2"], ["h3"]):
+            self.headings[self.open[-1]][-1] += data
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
@@ -259,8 +263,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Outline:
 def test_page_opens_with_the_verdict_and_has_every_section_in_order(page: Outline) -> None:
     verdict = "Accuracy 80.00% on 120 unseen test images (95% interval 70.00% to 90.00%)"
     assert f"{verdict}, 24 errors." in page.text
-    places = [page.text.index(title) for title in (verdict, *SECTIONS)]
-    assert places == sorted(places)
+    assert page.headings["h1"] == ["Model report"]
+    assert page.headings["h2"] == [*SECTIONS]
     assert page.text.count("Same bits & all.") == 1
 
 
@@ -288,7 +292,7 @@ def test_every_picture_has_a_size_and_alternative_text(page: Outline) -> None:
         assert figure["role"] == "img" and len(figure["aria-label"] or "") > 40
         assert float(figure["width"] or 0) > 150 and float(figure["height"] or 0) > 150
     images = page.all("img")
-    assert len(images) == 24 + 10 + 20 + 2 * 4
+    assert len(images) == 24 + 10 + 20 + 4 * 10 + 2 * 4
     for image in images:
         assert len(image["alt"] or "") > 15
         assert image["width"] == image["height"] == "84"
@@ -373,7 +377,9 @@ def test_the_verdict_says_what_the_training_warned_of(tmp_path: Path) -> None:
 def test_hostile_parameters_and_versions_are_text(tmp_path: Path) -> None:
     write_run(tmp_path)
     (tmp_path / "params.yaml").write_text(
-        "note: 1\nnotes: {1: a, 2: {3: null}}\ntrain: {'<blink>': '<script>', deep: {a: [1, {}]}}"
+        "note: 1\nnotes: {1: a, 2: {3: null}}\nprepare: {data: '<s>/<q>'}\n"
+        "train: {'<blink>': '<script>', deep: {a: [1, {}]}, network: '<h6>', device: '<h6>',"
+        " precision: '<h6>', instruction_set: '<h6>'}"
     )
     (tmp_path / "provenance.json").write_text(
         '{"promise": "<marquee>", "versions": {"<u>": "&amp;"}, "warnings": ["<blink>"]}'
@@ -381,8 +387,8 @@ def test_hostile_parameters_and_versions_are_text(tmp_path: Path) -> None:
     content = make_page(tmp_path)
     assert_only_our_scripts(content)
     page = Outline(content)
-    assert not {"blink", "marquee", "u"} & {tag for tag, _ in page.tags}
-    for text in ("<blink>", "<script>", "<marquee>", "<u>", "&amp;", "deep.a"):
+    assert not {"blink", "marquee", "u", "q", "h6"} & {tag for tag, _ in page.tags}
+    for text in ("<blink>", "<script>", "<marquee>", "<u>", "&amp;", "deep.a", "<q>", "<h6>"):
         assert text in page.text
 
 
@@ -443,7 +449,7 @@ def test_a_report_on_ten_thousand_images_is_small(tmp_path: Path) -> None:
     assert run(tmp_path).returncode == 0
     page = Outline((tmp_path / "report.html").read_text())
     assert "The 500 most confident of 625 are shown." in page.text
-    assert len(page.all("img")) == 500 + 10 + 20 + 2 * 4
+    assert len(page.all("img")) == 500 + 10 + 20 + 4 * 10 + 2 * 4
     assert (tmp_path / "report.html").stat().st_size < 3_000_000
 
 
@@ -478,6 +484,10 @@ def test_report_imports_neither_tensorflow_nor_pyplot() -> None:
         ("params.yaml", "report: {mistakes: 0}", "report.mistakes = 0: should be"),
         ("params.yaml", "report: {dpi: 20}", "report.dpi = 20: should be greater"),
         ("params.yaml", "report: {mistake: 3}", "did you mean report.mistakes?"),
+        ("params.yaml", f"{REPORT}prepare: {{data: 1}}", "params.yaml: prepare.data: Input"),
+        ("params.yaml", f"{REPORT}prepare: {{data: a}}", "params.yaml: train: Field required"),
+        ("train-labels.npy", "", "train-labels.npy is not a whole .npy file"),
+        ("class-names.json", '["a"]', "120 predictions of 1 classes"),
         ("per-class.csv", None, "No such file or directory: 'per-class.csv'"),
         ("per-class.csv", 10, "per-class.csv has other classes than class-names.json"),
         ("predictions.csv", 50, "probabilities (120, 10)"),
@@ -836,14 +846,47 @@ def test_bins_of_few_images_are_faded_and_the_legend_says_so() -> None:
     assert opacity == {figures.FEW - 1: [1.0, 0.3], figures.FEW: [1.0]}
 
 
-def test_the_drawing_begins_with_a_correct_test_image(tmp_path: Path) -> None:
-    write_run(tmp_path)
-    images = np.load(tmp_path / "test-images.npy")
-    content = re.search(r'id="network">(.*?)</script>', make_page(tmp_path))
-    begins = json.loads(content[1])["example"] if content else ""
-    assert base64.b64decode(begins) == images[24].tobytes(), "the first 24 are mistakes"
-    write_run(tmp_path, wrong=1.0)
-    assert "The canvas begins with" not in make_page(tmp_path)
+def test_the_model_card_names_model_data_and_machine(page: Outline) -> None:
+    for text in (
+        "convolutional network “simple”, 27,090 parameters",
+        "MNIST, 10 classes",
+        "28 × 28 pixels, grey",
+        "31 training, 10 validation, 120 test",
+        "3 epochs on CPU, float32, portable instruction set",
+    ):
+        assert text in page.text
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ("stages/prepare/mnist.json", "MNIST"),
+        ("fashion-mnist.json", "fashion-MNIST"),
+        ("../my/flowers/", "flowers"),
+        ("letters.csv", "letters.csv"),
+        (".", "."),
+    ],
+)
+def test_a_data_set_is_called_as_its_folder_or_file(data: str, name: str) -> None:
+    assert card.data_name(data) == name
+
+
+def test_the_contents_lead_to_every_section(page: Outline) -> None:
+    links = [link["href"] for link in page.all("a") if link.get("id") is None]
+    sections = [f"#{section['id']}" for section in page.all("section")]
+    assert len(sections) == len(SECTIONS)
+    assert links[: len(sections)] == sections and set(links) == set(sections)
+
+
+def test_one_pair_of_terms_everywhere(page: Outline) -> None:
+    """Also in the axis labels of DVC's plots and of the figures that are files."""
+    files = [REPOSITORY / "dvc.yaml", *(REPOSITORY / "stages/report").glob("*.py")]
+    shown = [re.findall('label="?[^"\n]*"', file.read_text()) for file in files]
+    for text in (page.text, str(shown)):
+        assert not re.search(r"taken for|predicted (label|as a label)|actual label", text)
+    with figures.style([fonts.DEFAULT]):
+        [axes] = confusion.matrix(np.eye(2, dtype=int), ["a", "b"]).axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
 
 
 @pytest.mark.parametrize("wrong", [0.2, 0.9, 1.0])
@@ -876,3 +919,45 @@ def test_the_matrix_of_shares_is_that_of_counts_by_row(tmp_path: Path) -> None:
     [_, table] = re.findall(r'<table class="confusion">.*?</table>', make_page(tmp_path), re.DOTALL)
     text = re.sub(r"\s+", "", Outline(table).text)
     assert text == "truepredictedaba60.040.0b20.080.0"
+
+
+def test_the_data_are_summarised_by_class_with_examples_not_shown_elsewhere() -> None:
+    found = predictions([0, 0, 0, 1, 1], [0, 0, 0, 1, 0], [0.5] * 5)
+    found = replace(found, images=np.arange(5 * 784, dtype=np.uint8).reshape(5, 28, 28, 1))
+    counts = np.array([[7, 2, 3], [8, 1, 2]])
+    rows = gallery.summary(found, counts, {0, 4})
+    assert [row.counts for row in rows] == counts.tolist()
+    assert [[number for number, _ in row.samples] for row in rows] == [[0, 1, 2], [3, 4]]
+    shown = gallery.summary(predictions([0] * 9, [0] * 9, [0.5] * 9), counts[:1], {0, 2})
+    assert [number for number, _ in shown[0].samples] == [1, 3, 4, 5]
+
+
+def test_filters_that_respond_to_an_empty_image_are_named() -> None:
+    kernel = np.ones((3, 3, 1, 3), np.float32)
+    settings = {"name": "c", "kernel_size": [3, 3], "padding": "same", "activation": "linear"}
+    first = network.Layer("c", "Conv2D", settings, [kernel, np.float32([0, 900, -9])], (0,))
+    image = np.zeros((28, 28, 1), np.uint8)
+    image[9:19, 9:19] = 255
+    assert gallery.filters([PIXELS, first], image).active == [1]
+
+
+@pytest.mark.parametrize(
+    "labels", [np.array([0.5]), np.array([[0]], np.uint8), np.array([0, 2], np.uint8)]
+)
+def test_labels_of_other_classes_are_refused(tmp_path: Path, labels: np.ndarray) -> None:
+    artifacts.write_array(tmp_path / "labels.npy", labels)
+    test = predictions([0, 0, 1], [0, 0, 1], [1, 1, 1])
+    with pytest.raises(StageError, match="does not hold labels of 2 classes"):
+        inputs.split_counts([tmp_path / "labels.npy"], test)
+    artifacts.write_array(tmp_path / "labels.npy", np.array([1, 1], np.uint8))
+    assert inputs.split_counts([tmp_path / "labels.npy"], test).tolist() == [[0, 2], [2, 1]]
+
+
+def test_the_drawing_begins_with_a_correct_test_image(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    images = np.load(tmp_path / "test-images.npy")
+    content = re.search(r'id="network">(.*?)</script>', make_page(tmp_path))
+    begins = json.loads(content[1])["example"] if content else ""
+    assert base64.b64decode(begins) == images[24].tobytes(), "the first 24 are mistakes"
+    write_run(tmp_path, wrong=1.0)
+    assert "The canvas begins with" not in make_page(tmp_path)

@@ -1,7 +1,7 @@
 """Render the results of a run as one page and as figures.
 
 Reads:  the parameters, the learning curve, the provenance, what `evaluate` wrote, the test images,
-        the class names, the model.
+        the labels of the other splits, the class names, the model.
 Writes: the page (HTML, self-contained), five figures (PNG).
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-from stages.report import confusion, drawing, figures, fonts, gallery, inputs, mosaic, page
+from stages.report import card, confusion, drawing, figures, fonts, gallery, inputs, mosaic, page
 from stages.report.drawing import Drawing
 from stages.report.inputs import Predictions
 from stages.report.params import Params
@@ -105,6 +105,8 @@ def main(
     robustness: Path,
     disputed: Path,
     model: Path,
+    train_labels: Path,
+    validation_labels: Path,
     test_images: Path,
     class_names: Path,
     report: Path,
@@ -134,8 +136,13 @@ def main(
     disputes = tables.read_json(disputed, tables.Disputed)
     origin = tables.read_json(provenance, inputs.Provenance)
     layers = network.read(model)
+    sections = read(parameters)
+    recipe = inputs.recipe(sections)
+    splits = inputs.split_counts([train_labels, validation_labels], scored)
 
     counts = confusion.count(scored.actual, scored.predicted, len(names))
+    examples = galleries(params, scored, disputes)
+    shown = {example.number for chosen in examples.values() for example in chosen}
     drawings, pictures = draw(params, plotted, counts, scored)
     content = page.render(
         "page.html",
@@ -144,8 +151,12 @@ def main(
         metrics=metrics,
         provenance=origin,
         drawing=drawing_part(layers, scored),
+        card=card.card(recipe, model, splits.sum(axis=0).tolist(), scored.images.shape[1:]),
+        summary=gallery.summary(scored, splits, shown),
+        weakest=card.weakest(plotted["classes"]),
+        worst=card.worst(plotted["robustness"]),
         figures=drawings,
-        **galleries(params, scored, disputes),
+        **examples,
         disputes=page.disputes(disputes, scored),
         counts=counts.tolist(),
         percentages=(100 * confusion.shares(counts)).tolist(),
@@ -154,8 +165,9 @@ def main(
         confused=confusion.most_confused(counts, names),
         classes=page.classes(plotted["classes"]),
         filters=gallery.filters(layers, scored.images[0]),
+        epochs=len(plotted["learning_curves"]["epoch"]),
         corrupted_images=int(plotted["robustness"]["count"][0]),
-        parameters=page.parameters(read(parameters)),
+        parameters=page.parameters(sections),
         layers=page.layers(layers),
         digests=[(path.name, sha256(path)) for path in (model, test_images, probabilities)],
     )

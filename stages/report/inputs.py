@@ -1,13 +1,53 @@
 """The inputs of the report, checked: learning curve, provenance and predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from stages.shared import artifacts
 from stages.shared.errors import StageError
+from stages.shared.params import FILE
+
+
+class Prepare(BaseModel):
+    """What the page says of the section `prepare` of params.yaml."""
+
+    data: str
+
+
+class Train(BaseModel):
+    """What the page says of the section `train` of params.yaml."""
+
+    network: str
+    device: str
+    instruction_set: str
+    precision: str
+
+
+class Recipe(BaseModel):
+    """What the page says of params.yaml, besides listing all of it."""
+
+    prepare: Prepare
+    train: Train
+
+
+def recipe(sections: Mapping[str, Any]) -> Recipe:
+    """Return the part of params.yaml that the page words.
+
+    Raises:
+        StageError: a parameter is missing or of another type.
+    """
+    try:
+        return Recipe.model_validate(sections)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = ".".join(map(str, problem["loc"]))
+        raise StageError(f"{FILE}: {name}: {problem['msg']}") from None
 
 
 class Epoch(BaseModel):
@@ -106,3 +146,26 @@ def _ordered(chosen: np.ndarray, key: np.ndarray, limit: int | None) -> list[int
     held = np.flatnonzero(chosen)
     order: list[int] = held[np.argsort(key[held], kind="stable")][:limit].tolist()
     return order
+
+
+def split_counts(others: Sequence[Path], test: Predictions) -> np.ndarray:
+    """Return the number of images by class and split, (classes, splits), the test split last.
+
+    Args:
+        others: the labels of the other splits.
+        test: the predictions of the test images.
+
+    Raises:
+        StageError: a file does not hold labels of these classes.
+    """
+    classes = len(test.names)
+    columns = [_class_counts(path, classes) for path in others]
+    return np.stack([*columns, np.bincount(test.actual, minlength=classes)], axis=1)
+
+
+def _class_counts(path: Path, classes: int) -> np.ndarray:
+    """Return the number of images of each class, (classes,), from the labels at `path`."""
+    labels = artifacts.read_array(path)
+    if labels.ndim != 1 or labels.dtype.kind != "u" or labels.max(initial=0) >= classes:
+        raise StageError(f"{path} does not hold labels of {classes} classes")
+    return np.bincount(labels, minlength=classes)
