@@ -115,12 +115,14 @@ def write_run(
     scores = {"accuracy": 1 - wrong, "accuracy_low": 0.7, "accuracy_high": 0.9, "loss": 0.4}
     artifacts.write_json(
         folder / "evaluate.json",
-        scores | {"errors": int(turned.sum()), "macro_f1": 0.8, "expected_calibration_error": 0.05},
+        scores
+        | {"errors": int(turned.sum()), "macro_f1": 0.8}
+        | {"expected_calibration_error": 0.05},
     )
     artifacts.write_csv(
         folder / "robustness.csv",
         ["corruption", "severity", "accuracy", "accuracy_low", "accuracy_high", "count"],
-        [[name, by, 1 - by / 10, 0.0, 1.0, 99] for name in ("noise", "blur") for by in (0, 5)],
+        [[name, by, 1 - by / 10, 0.0, 1.0, 99] for name in ("fog", "zigzag") for by in (0, 5)],
     )
     artifacts.write_json(folder / "disputed.json", {"source": "", "called": {}})
     write_model(folder / "model.keras", classes)
@@ -754,7 +756,8 @@ def test_colour_is_shown_in_colour_and_dim_images_bright() -> None:
 
 
 def test_every_corruption_has_a_function_and_a_unit() -> None:
-    assert [*corruptions.ALL] == [*figures.UNITS] == [*get_args(tables.Corruption)]
+    names = [*get_args(tables.Corruption)]
+    assert [*corruptions.ALL] == [*figures.UNITS] == names
 
 
 def test_page_and_figures_share_a_palette(page: Outline) -> None:

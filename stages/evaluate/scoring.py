@@ -87,27 +87,31 @@ def expected_calibration_error(bins: Table) -> float:
     return float((gaps * bins["count"]).sum() / bins["count"].sum())
 
 
-def corruption_accuracy(
+def corruption_accuracies(
     predict: Callable[[np.ndarray], np.ndarray],
     images: np.ndarray,
     labels: np.ndarray,
     severities: Mapping[Corruption, Sequence[int]],
     seed: int,
 ) -> Table:
-    """Return the accuracy, with its 95 % interval, for each corruption at each severity.
+    """Return the accuracy, with its 95 % interval, for each corruption at 0 and at each severity.
 
     Args:
         predict: returns the predicted labels of images.
-        images: (n, height, width, channels) uint8, to corrupt.
+        images: (n, height, width, channels) uint8, to corrupt; at severity 0 they are as they are.
         labels: (n,) integers, the true ones.
-        severities: of each corruption, by its name.
+        severities: of each corruption, by its name, from 1.
         seed: of each corruption alike, so that none depends on another.
     """
-    cases = [(name, severity) for name in severities for severity in severities[name]]
+    unchanged = (predict(images) == labels).sum()
+    cases = [(name, severity) for name in severities for severity in (0, *severities[name])]
     correct = []
     for name, severity in cases:
-        corrupted = corruptions.ALL[name](images, severity, np.random.default_rng(seed))
-        correct.append((predict(corrupted) == labels).sum())
+        if severity:
+            corrupted = corruptions.ALL[name](images, severity, np.random.default_rng(seed))
+            correct.append((predict(corrupted) == labels).sum())
+        else:
+            correct.append(unchanged)
     return {
         "corruption": np.array([name for name, _ in cases]),
         "severity": np.array([severity for _, severity in cases]),

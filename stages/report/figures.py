@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -29,10 +30,21 @@ WIDTH = 5.0
 PERCENT = FuncFormatter(lambda fraction, _: f"{round(100 * fraction, 6):g}%")
 # Units of the severity of each corruption.
 UNITS: dict[Corruption, str] = {
-    "shift": "pixels to one side",
-    "rotation": "degrees to one side",
-    "noise": "grey values, of 255",
-    "blur": "times blurred",
+    "shot_noise": "grey values per photon",
+    "impulse_noise": "% of the pixels",
+    "glass_blur": "pixels",
+    "motion_blur": "pixels",
+    "shear": "% of the height",
+    "scale": "% smaller",
+    "rotate": "degrees",
+    "brightness": "grey values",
+    "translate": "pixels each way",
+    "stripe": "% of the width",
+    "fog": "% of the light",
+    "spatter": "% of the area",
+    "dotted_line": "lines",
+    "zigzag": "lines",
+    "canny_edges": "% of the light",
 }
 # For screen readers.
 DESCRIPTIONS = {
@@ -194,6 +206,11 @@ def _count(axes: Axes, bins: Table) -> None:
     axes.xaxis.set_major_formatter(PERCENT)
 
 
+def readable(name: str) -> str:
+    """Return the name of a corruption as a heading has it."""
+    return name.replace("_", " ").capitalize()
+
+
 def robustness(corruptions: Table) -> Figure:
     """Return the figure of accuracy by severity, with its 95% interval, a panel per corruption.
 
@@ -202,9 +219,10 @@ def robustness(corruptions: Table) -> Figure:
             (rows,).
     """
     names = list(dict.fromkeys(corruptions["corruption"].tolist()))
-    rows = math.ceil(len(names) / 2)
-    figure = Figure((WIDTH, 0.3 + 2.3 * rows), layout="constrained")
-    panels = figure.subplots(rows, 2, sharey=True, squeeze=False).ravel()
+    columns = min(len(names), 3)
+    rows = math.ceil(len(names) / columns)
+    figure = Figure((WIDTH, 0.3 + 1.7 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     for axes, name in zip(panels, names, strict=False):
         row = np.flatnonzero(corruptions["corruption"] == name)
         severity, accuracy, low, high = (
@@ -212,12 +230,12 @@ def robustness(corruptions: Table) -> Figure:
             for column in ("severity", "accuracy", "accuracy_low", "accuracy_high")
         )
         axes.fill_between(severity, low, high, color="C0", alpha=0.2, linewidth=0)
-        axes.plot(severity, accuracy, "o-")
-        axes.set_title(name.capitalize())
-        axes.set_xlabel(UNITS[name])
+        axes.plot(severity, accuracy, "o-", clip_on=False)
+        axes.set_title(readable(name))
+        axes.set_xlabel("\n".join(textwrap.wrap(UNITS[name], 18)))
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(PERCENT)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     for axes in panels[len(names) :]:
         axes.set_visible(False)
     return figure
