@@ -154,7 +154,7 @@ def test_files_agree_with_each_other_and_with_plain_keras(results: Path) -> None
 def test_metrics_are_few_flat_and_rounded(results: Path) -> None:
     metrics = artifacts.read_json(results / "evaluate.json")
     expected = {"accuracy", "accuracy_low", "accuracy_high", "errors", "loss", "macro_f1"}
-    assert set(metrics) == expected | {"expected_calibration_error"}
+    assert set(metrics) == expected | {"expected_calibration_error", "corruption_accuracy"}
     assert isinstance(metrics["errors"], int)
     assert all(round(value, 6) == value for value in metrics.values())
 
@@ -231,7 +231,10 @@ def test_f1_is_the_harmonic_mean_and_macro_f1_the_plain_mean_of_it() -> None:
     np.testing.assert_allclose(scores["f1"], harmonic)
     one_hot = np.eye(2, dtype=np.float32)[predicted]
     bins = scoring.reliability_bins(one_hot, labels, 10)
-    found = scoring.summary(one_hot, labels, scores, bins)
+    corrupted = scoring.corruption_accuracies(
+        lambda images: np.zeros(len(images)), IMAGES[:6], labels, {"stripe": [1]}, seed=1
+    )
+    found = scoring.summary(one_hot, labels, scores, bins, corrupted)
     assert found["macro_f1"] == round(sum(harmonic) / 2, 6)
     assert (found["accuracy"], found["errors"], found["expected_calibration_error"]) == (
         0.5,
@@ -613,6 +616,16 @@ def test_robustness_is_the_accuracy_after_each_corruption() -> None:
     assert found["severity"].tolist() == [0, 9, 90, 0, 1]
     assert found["accuracy"].tolist() == [1, 0, 0, 1, 1], "a stripe of 1 % has no whole column"
     assert found["count"].tolist() == [40] * 5
+    assert scoring.mean_corruption_accuracy(found) == 0.5
+
+
+def test_corruption_accuracy_is_the_mean_of_means_without_the_unchanged_images() -> None:
+    table = {
+        "corruption": np.array(["fog", "fog", "fog", "shear", "shear"]),
+        "severity": np.array([0, 1, 2, 0, 5]),
+        "accuracy": np.array([1, 0.75, 0.25, 1, 0.7]),
+    }
+    assert scoring.mean_corruption_accuracy(table) == pytest.approx(0.6)
 
 
 def test_robustness_starts_at_the_accuracy_of_the_original_images(results: Path) -> None:

@@ -117,7 +117,7 @@ def write_run(
         folder / "evaluate.json",
         scores
         | {"errors": int(turned.sum()), "macro_f1": 0.8}
-        | {"expected_calibration_error": 0.05},
+        | {"expected_calibration_error": 0.05, "corruption_accuracy": 0.7},
     )
     artifacts.write_csv(
         folder / "robustness.csv",
@@ -755,9 +755,9 @@ def test_colour_is_shown_in_colour_and_dim_images_bright() -> None:
     assert replace(found, images=np.full((4, 8, 8, 1), 16, np.uint8)).shown.max() == 255
 
 
-def test_every_corruption_has_a_function_and_a_unit() -> None:
+def test_every_corruption_has_a_function_a_unit_and_an_explanation() -> None:
     names = [*get_args(tables.Corruption)]
-    assert [*corruptions.ALL] == [*figures.UNITS] == names
+    assert [*corruptions.ALL] == [*figures.UNITS] == [*html.EFFECTS] == names
 
 
 def test_page_and_figures_share_a_palette(page: Outline) -> None:

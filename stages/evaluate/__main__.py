@@ -162,7 +162,7 @@ def main(
         params.corruptions,
         params.seed,
     )
-    summary = scoring.summary(scores, labels, report, bins)
+    summary = scoring.summary(scores, labels, report, bins, corrupted)
 
     pairs = {"actual": labels, "predicted": predicted}
     tables.write(predictions, tables.Prediction, pairs)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 
 import numpy as np
 
@@ -120,8 +121,20 @@ def corruption_accuracies(
     }
 
 
+def mean_corruption_accuracy(corrupted: Table) -> float:
+    """Return the mean over corruptions of the mean accuracy over their severities other than 0.
+
+    Source: D. Hendrycks and T. Dietterich, Benchmarking neural network robustness to common
+    corruptions and perturbations, ICLR 2019, section 4, whose mean is one of error rates.
+    """
+    names, is_corrupted = corrupted["corruption"], corrupted["severity"] > 0
+    return fmean(
+        fmean(corrupted["accuracy"][is_corrupted & (names == name)]) for name in set(names)
+    )
+
+
 def summary(
-    probabilities: np.ndarray, labels: np.ndarray, report: Table, bins: Table
+    probabilities: np.ndarray, labels: np.ndarray, report: Table, bins: Table, corrupted: Table
 ) -> dict[str, float]:
     """Return the headline metrics, rounded to 6 decimals.
 
@@ -130,6 +143,7 @@ def summary(
         labels: (n,) integers.
         report: of `classification_report`.
         bins: of `reliability_bins`.
+        corrupted: of `corruption_accuracies`.
     """
     correct = (probabilities.argmax(axis=1) == labels).sum()
     numbers = {
@@ -137,6 +151,7 @@ def summary(
         "loss": cross_entropy(probabilities, labels),
         "macro_f1": report["f1"].mean(),
         "expected_calibration_error": expected_calibration_error(bins),
+        "corruption_accuracy": mean_corruption_accuracy(corrupted),
     }
     rounded = {name: round(float(number), 6) for name, number in numbers.items()}
     return rounded | {"errors": int(len(labels) - correct)}

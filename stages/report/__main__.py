@@ -129,6 +129,7 @@ def main(
         tints=confusion.error_tints(counts).tolist(),
         classes=page.classes(plotted["classes"]),
         filters=gallery.filters(layers, scored.images[0]),
+        corruptions=page.corruptions(plotted["robustness"]),
         corrupted_images=int(plotted["robustness"]["count"][0]),
         parameters=page.parameters(read(parameters)),
         layers=page.layers(layers),

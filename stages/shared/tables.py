@@ -104,6 +104,7 @@ class Metrics(BaseModel):
     loss: float
     macro_f1: float
     expected_calibration_error: float
+    corruption_accuracy: float
 
 
 def columns(row: type[BaseModel]) -> dict[str, str]:
