@@ -765,6 +765,10 @@ def test_page_and_figures_share_a_palette(page: Outline) -> None:
     light = {colour.removeprefix("#") for colour in palette.LIGHT.values()}
     assert set(re.findall(r"\b[0-9a-f]{6}\b", style)) <= light
     assert set(palette.LIGHT) == set(palette.DARK)
+    plots = (REPOSITORY / ".dvc/plots/page.html").read_text()
+    roots = re.findall(r":root {(.*?)}", plots)
+    for root, colours in zip(roots, (palette.LIGHT, palette.DARK), strict=True):
+        assert set(re.findall(r"--(\w+):(#\w+);", root)) <= set(colours.items())
     drawn = {
         style for _, a in page.tags for style in re.findall(r"#[0-9a-f]{6}", a.get("style") or "")
     }
