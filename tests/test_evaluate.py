@@ -403,7 +403,7 @@ def test_every_size_colour_and_severity_can_be_corrupted(name: str) -> None:
             assert corrupted.shape == images.shape
 
 
-@pytest.mark.parametrize("name", set(corruptions.ALL) - {"shot_noise", "impulse_noise"})
+@pytest.mark.parametrize("name", [name for name in corruptions.ALL if "noise" not in name])
 def test_the_channels_of_a_grey_picture_stay_equal(name: str) -> None:
     """But of noise, which comes from the sensors of each colour."""
     corrupted = corrupt(name, 3, IMAGES.repeat(3, axis=3))
