@@ -30,7 +30,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "hard_example_fraction": 0.5,
         "shards": 4,
     },
-    "evaluate": {"corruptions": {"shift": [0, 2], "blur": [0, 4]}},
+    "evaluate": {"corruptions": {"translate": [2], "glass_blur": [1, 2]}},
     "report": {"mistakes": 20, "examples": 5, "dpi": 50},
 }
 

@@ -1,15 +1,14 @@
 """What people look at, in Chromium with the network cut off: the report and DVC's plots."""
 
-import re
-import shlex
-import sys
+import html
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stages.report import palette
 from tests.browser import Browser
-from tests.project import REPOSITORY, Clone, check, read_yaml
+from tests.project import REPOSITORY, Clone, check, read_yaml, run
 from tests.test_report import FIGURES, SECTIONS, make_page, write_run
 
 pytestmark = pytest.mark.system
@@ -171,19 +170,64 @@ DRAWN = """(async () => {
 })()""".replace("COUNT", str(len(PLOTS)))
 
 
+PAGE = REPOSITORY / ".dvc/plots/page.html"
+# What the page says to run when its scripts are missing: the install, and what writes them.
+COMMAND = html.unescape(PAGE.read_text().partition("<pre>")[2].partition("</pre>")[0])
+INSTALL, _, WRITE = COMMAND.partition(" && ")
+
+
 @pytest.fixture(scope="module")
 def project(finished: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A small project that has run, with what README says makes the plots work offline."""
+    """A small project that has run, with what the page says makes the plots work offline."""
     project = finished.copy(tmp_path_factory.mktemp("plots") / "project")
-    commands = re.findall(
-        r"^    (.*javascript_bundle.*)$",
-        (REPOSITORY / "stages/report/README.md").read_text(),
-        re.M,
-    )
-    assert len(commands) == 1
-    words = commands[0].replace("python", shlex.quote(sys.executable))
-    check(["sh", "-c", words], project.folder)
+    (project.folder / "dvc_plots").mkdir()
+    check(["sh", "-c", WRITE], project.folder)
     return project
+
+
+def test_the_page_and_readme_name_one_command_of_the_locked_version() -> None:
+    assert f"\n    {COMMAND}\n" in (REPOSITORY / "stages/report/README.md").read_text()
+    package = INSTALL.removeprefix("pip install ")
+    assert f"\n{package} \\\n" in (REPOSITORY / "requirements-test.lock").read_text()
+
+
+def test_a_command_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    (tmp_path / "dvc_plots").mkdir()
+    (tmp_path / "vl_convert.py").write_text("raise ImportError('not installed')")
+    assert run(["sh", "-c", WRITE], tmp_path).returncode == 1
+    (tmp_path / "vl_convert.py").write_text("def javascript_bundle():\n    raise ValueError")
+    assert run(["sh", "-c", WRITE], tmp_path).returncode == 1
+    assert not [*(tmp_path / "dvc_plots").iterdir()]
+
+
+def test_every_figure_is_shown_once() -> None:
+    """The other pictures that the report draws are the same as plots."""
+    titles = [plot["title"] for plot in PLOTS]
+    assert len(titles) == len(set(titles)) == 6
+    assert PICTURES == ["artifacts/report/mistakes.png"]
+
+
+# The ground of a plot, and the colours of the texts of all.
+LOOK = """(() => [
+  getComputedStyle(document.querySelector("svg.marks").closest("body > div")).backgroundColor,
+  [...new Set([...document.querySelectorAll("svg.marks text")].map(t => getComputedStyle(t).fill))]
+    .sort()])()"""
+# Which pictures stick out of their box, of the box around it, or of the window.
+CUT_OFF = """[...document.images].filter(i => {
+  const picture = i.getBoundingClientRect();
+  return picture.width < 200 ||
+    [i.parentElement, i.closest("body > div"), document.documentElement].some(e => {
+      const box = e.getBoundingClientRect();
+      return picture.left < box.left || picture.right > box.right + 0.5 ||
+        picture.top < box.top || picture.bottom > box.bottom + 0.5;
+    });
+}).map(i => i.src)"""
+
+
+def rgb(colours: dict[str, str]) -> list[str]:
+    """Return the colours of cards and of texts as the browser has them."""
+    values = [tuple(bytes.fromhex(colours[name][1:])) for name in ("card", "ink", "soft")]
+    return [f"rgb{value}" for value in values]
 
 
 def assert_pictures(browser: Browser, count: int) -> None:
@@ -200,7 +244,25 @@ def test_every_plot_is_drawn_offline(browser: Browser, project: Clone, tmp_path:
     for plot, (texts, marks, _) in zip(PLOTS, drawn, strict=True):
         assert {plot["title"], plot["x_label"], plot["y_label"]} <= set(texts)
         assert marks > 0 or plot["template"] == "confusion"
+        assert plot["template"] != "curve" or {"training", "validation"} <= set(texts)
+        assert not [text for text in texts if "_" in text], "names for people, not of columns"
     assert_pictures(browser, len(PICTURES))
+    assert not browser.page.locator("#missing").is_visible()
+
+
+def test_the_plots_follow_dark_mode(browser: Browser, project: Clone, tmp_path: Path) -> None:
+    """From the start, and when it changes while they are open."""
+    page = Path(project.dvc("plots", "show").strip().removeprefix("file://"))
+    expected = [rgb(colours) for colours in (palette.LIGHT, palette.DARK)]
+    for scheme, (ground, *inks) in zip(("light", "dark"), expected, strict=True):
+        browser.open(page, scheme=scheme)
+        browser.run(DRAWN)
+        browser.screenshot(tmp_path / f"plots-{scheme}.png")
+        assert browser.run(LOOK) == [ground, sorted(inks)]
+    browser.page.emulate_media(color_scheme="light")
+    by_day = ",".join(sorted(expected[0][1:]))
+    browser.page.wait_for_function(f"{LOOK}[1].join() === '{by_day}'")
+    browser.assert_offline()
 
 
 def test_a_diff_draws_both_runs_in_every_plot(
@@ -217,10 +279,22 @@ def test_a_diff_draws_both_runs_in_every_plot(
         assert {"workspace", "HEAD"} <= set(texts)
         assert (first > 0 and second > 0) or plot["template"] == "confusion"
     assert_pictures(browser, 2 * len(PICTURES))
+    for width in (1280, 390):
+        browser.open(page, width)
+        browser.run(DRAWN)
+        assert browser.run(CUT_OFF) == [], f"{width} pixels wide"
+        assert browser.run("document.documentElement.scrollWidth") <= width
 
 
-def test_without_the_scripts_the_plots_ask_the_cdn(browser: Browser, project: Clone) -> None:
-    """As DVC's own page does: nothing is lost by using ours."""
+def test_without_the_scripts_the_plots_ask_the_cdn_or_say_what_to_do(
+    browser: Browser, project: Clone
+) -> None:
+    """As DVC's own page asks: nothing is lost by using ours."""
     page = Path(project.dvc("plots", "show", "-o", "elsewhere").strip().removeprefix("file://"))
     browser.open(page)
     assert any(url.startswith("https://cdn.jsdelivr.net/npm/vega") for url in browser.requests)
+    assert "The plots cannot be drawn" in browser.page.locator("#missing").inner_text()
+    assert browser.page.locator("#missing pre").inner_text() == COMMAND
+    shown = [box for box in browser.page.locator("body > div").all() if box.is_visible()]
+    assert len(shown) == 1 + len(PICTURES), "no empty boxes"
+    assert all("net::" in complaint for complaint in browser.complaints), "no error of ours"

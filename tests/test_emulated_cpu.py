@@ -6,12 +6,13 @@ The network is the real one, the digits are few: emulation is some forty times s
 import sys
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from stages.shared.tables import Corruption
 from stages.train.trace import UNPORTABLE
 from tests.project import (
     REPOSITORY,
@@ -41,7 +42,7 @@ RECIPES = ("simple", "residual")
 FEW: dict[str, dict[str, Any]] = {
     "prepare": {"limit": 128},
     "evaluate": {
-        "corruptions": {"shift": [2], "rotation": [20], "noise": [80], "blur": [4]},
+        "corruptions": {name: [9] for name in get_args(Corruption)},
         "corrupted_images": 20,
     },
 }

@@ -1,9 +1,11 @@
 """The evaluate stage: scores against hand-computed ones, the same bits, and what it refuses."""
 
+import ast
 import hashlib
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +22,7 @@ from stages.evaluate import corruptions, scoring
 from stages.shared import artifacts, numerics, params
 from stages.shared.errors import StageError
 from tests import digits
-from tests.project import REPOSITORY
+from tests.project import REPOSITORY, read_yaml
 
 keras = numerics.keras()
 
@@ -40,11 +43,12 @@ OUTPUTS = {
 }
 SETTINGS = {
     "calibration_bins": 15,
-    "corruptions": {"shift": [0, 3], "rotation": [0, 30], "noise": [0, 90], "blur": [0, 4]},
+    "corruptions": {"translate": [3], "rotate": [15, 30], "impulse_noise": [20], "zigzag": [1]},
     "corrupted_images": 100,
     "seed": 1,
     "disputed": {"source": "nobody", "images": []},
 }
+DEFAULTS = read_yaml(REPOSITORY / "params.yaml")["evaluate"]
 PARAMS = evaluate.Params.model_validate_json(json.dumps(SETTINGS))
 
 
@@ -150,7 +154,7 @@ def test_files_agree_with_each_other_and_with_plain_keras(results: Path) -> None
 def test_metrics_are_few_flat_and_rounded(results: Path) -> None:
     metrics = artifacts.read_json(results / "evaluate.json")
     expected = {"accuracy", "accuracy_low", "accuracy_high", "errors", "loss", "macro_f1"}
-    assert set(metrics) == expected | {"expected_calibration_error"}
+    assert set(metrics) == expected | {"expected_calibration_error", "corruption_accuracy"}
     assert isinstance(metrics["errors"], int)
     assert all(round(value, 6) == value for value in metrics.values())
 
@@ -227,7 +231,10 @@ def test_f1_is_the_harmonic_mean_and_macro_f1_the_plain_mean_of_it() -> None:
     np.testing.assert_allclose(scores["f1"], harmonic)
     one_hot = np.eye(2, dtype=np.float32)[predicted]
     bins = scoring.reliability_bins(one_hot, labels, 10)
-    found = scoring.summary(one_hot, labels, scores, bins)
+    corrupted = scoring.corruption_accuracies(
+        lambda images: np.zeros(len(images)), IMAGES[:6], labels, {"stripe": [1]}, seed=1
+    )
+    found = scoring.summary(one_hot, labels, scores, bins, corrupted)
     assert found["macro_f1"] == round(sum(harmonic) / 2, 6)
     assert (found["accuracy"], found["errors"], found["expected_calibration_error"]) == (
         0.5,
@@ -296,7 +303,8 @@ def test_a_model_that_carries_code_is_refused(inputs: Path) -> None:
         ("class-names.json", "[", "class-names.json is not JSON"),
         ("params.yaml", "evaluate: {calibration_bins: 1}", "calibration_bins = 1: should be"),
         ("params.yaml", "evaluate: {corruptions: {melt: [1]}}", 'corruptions.melt.[key] = "melt"'),
-        ("params.yaml", "evaluate: {corruptions: {blur: [-1]}}", "corruptions.blur.0 = -1: should"),
+        ("params.yaml", "evaluate: {corruptions: {fog: [0]}}", "corruptions.fog.0 = 0: should be"),
+        ("params.yaml", "evaluate: {corruptions: {blur: [1]}}", '"blur": is gone; glass_blur and'),
         ("params.yaml", "evaluate: {calibration_bin: 15}", "mean evaluate.calibration_bins?"),
     ],
 )
@@ -340,14 +348,14 @@ def test_a_renamed_parameter_is_named_by_its_new_name(tmp_path: Path) -> None:
     ]
     nested = json.dumps({"evaluate": SETTINGS | {"corruptions": {"changes": [1]}}})
     (tmp_path / "params.yaml").write_text(nested)
-    with pytest.raises(StageError, match=r"corruptions\.changes.*should be 'shift'"):
+    with pytest.raises(StageError, match=r"corruptions\.changes.*should be 'shot_noise'"):
         params.check(params.read(tmp_path / "params.yaml"), "evaluate", evaluate.Params)
 
 
 def test_params_are_bounded() -> None:
     wrong = {
         "calibration_bins": [1, 101, 2.5, "15"],
-        "corruptions": [{}, {"blur": []}, {"noise": [256]}],
+        "corruptions": [{}, {"fog": []}, {"fog": [256]}, {"fog": [2.5]}, {"shift": [1]}],
         "corrupted_images": [0],
         "seed": [-1],
     }
@@ -360,28 +368,106 @@ def test_params_are_bounded() -> None:
 IMAGES = digits.make(40)[0][..., None]
 
 
+def corrupt(name: str, severity: int, images: np.ndarray = IMAGES) -> np.ndarray:
+    return corruptions.ALL[name](images, severity, np.random.default_rng(1))
+
+
 @pytest.mark.parametrize("name", corruptions.ALL)
-def test_a_corruption_of_severity_0_changes_nothing(name: str) -> None:
-    corrupted = corruptions.ALL[name](IMAGES, 0, np.random.default_rng(1))
-    np.testing.assert_array_equal(corrupted, IMAGES)
+def test_a_corruption_depends_on_images_severity_and_seed_alone(name: str) -> None:
+    before = IMAGES.copy()
+    corrupted = corrupt(name, 5)
+    np.testing.assert_array_equal(corrupted, corrupt(name, 5))
+    np.testing.assert_array_equal(IMAGES, before, "the images themselves stay as they are")
     assert corrupted.dtype == np.uint8
+    assert (corrupted != IMAGES).any(axis=(1, 2, 3)).all()
 
 
-def test_shifted_images_are_moved_to_each_of_the_four_sides() -> None:
-    shifted = corruptions.shift(IMAGES, 3, np.random.default_rng(1))
-    sides = []
+@pytest.mark.parametrize("name", corruptions.ALL)
+def test_a_higher_severity_changes_the_images_more(name: str) -> None:
+    severities = DEFAULTS["corruptions"][name]
+    assert severities == sorted(severities)
+    changes = [
+        np.abs(corrupt(name, severity).astype(int) - IMAGES).mean() for severity in severities
+    ]
+    assert changes == sorted(set(changes))
+    assert changes[0] > 0
+
+
+@pytest.mark.parametrize("name", corruptions.ALL)
+def test_every_size_colour_and_severity_can_be_corrupted(name: str) -> None:
+    for height, width, channels in ((1, 1, 1), (1, 30, 3), (9, 2, 1), (17, 33, 3)):
+        images = np.random.default_rng(2).integers(256, size=(3, height, width, channels))
+        for severity in (1, 2, 50, 99, 100, 255):
+            corrupted = corrupt(name, severity, images.astype(np.uint8))
+            assert corrupted.dtype == np.uint8
+            assert corrupted.shape == images.shape
+
+
+@pytest.mark.parametrize("name", [name for name in corruptions.ALL if "noise" not in name])
+def test_the_channels_of_a_grey_picture_stay_equal(name: str) -> None:
+    """But of noise, which comes from the sensors of each colour."""
+    corrupted = corrupt(name, 3, IMAGES.repeat(3, axis=3))
+    np.testing.assert_array_equal(corrupted, corrupt(name, 3).repeat(3, axis=3))
+
+
+def test_shot_noise_has_the_mean_and_the_variance_of_counted_photons() -> None:
+    for pixel in (0, 40, 120):
+        grey = np.full((50, 28, 28, 1), pixel, np.uint8)
+        noisy = corrupt("shot_noise", 5, grey)
+        assert set(np.unique(noisy)) <= set(range(0, 256, 5))
+        assert abs(noisy.mean() - pixel) < 0.5
+        assert abs(noisy.var() - 5 * pixel) < 5 * pixel * 0.03 + 1e-9
+    assert (corrupt("shot_noise", 85, np.full_like(IMAGES, 255)) == 255).any(), "clipped at white"
+
+
+def test_its_thresholds_are_the_distribution_function_of_poisson() -> None:
+    grey = np.full((100, 28, 28, 1), 200, np.uint8)
+    counts = corrupt("shot_noise", 50, grey) // 50
+    for count in range(5):
+        expected = scipy.stats.poisson.cdf(count, 200 / 50)
+        assert (counts <= count).mean() == pytest.approx(expected, abs=0.006)
+
+
+def test_impulse_noise_has_as_much_salt_as_pepper() -> None:
+    grey = np.full((50, 28, 28, 1), 128, np.uint8)
+    noisy = corrupt("impulse_noise", 20, grey)
+    assert set(np.unique(noisy)) == {0, 128, 255}
+    assert (noisy == 0).mean() == pytest.approx(0.1, abs=0.01)
+    assert (noisy == 255).mean() == pytest.approx(0.1, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["glass_blur", "motion_blur"])
+def test_an_even_picture_does_not_blur(name: str) -> None:
+    grey = np.full((9, 12, 12, 3), 201, np.uint8)
+    np.testing.assert_array_equal(corrupt(name, 4, grey), grey)
+
+
+def test_a_moving_dot_becomes_a_line_of_that_length() -> None:
+    dots = np.zeros((200, 41, 41, 1), np.uint8)
+    dots[:, 20, 20] = 210
+    moved = corrupt("motion_blur", 6, dots)
+    assert (moved.sum(axis=(1, 2, 3)) == 210).all()
+    assert ((moved > 0).sum(axis=(1, 2, 3)) <= 7).all()
+    ends = np.array([np.argwhere(image[..., 0])[:, ::-1].max(axis=0) - 20 for image in moved])
+    assert set(ends[:, 0]) == {4, 5, 6}, "to the right, at 0 to 45 degrees"
+    assert not moved[:, :, :20].any()
+
+
+def test_translated_images_are_moved_to_each_of_the_four_corners() -> None:
+    translated = corrupt("translate", 3)
+    corners = []
     for before, after in zip(
-        np.pad(IMAGES, ((0, 0), (3, 3), (3, 3), (0, 0))), shifted, strict=True
+        np.pad(IMAGES, ((0, 0), (3, 3), (3, 3), (0, 0))), translated, strict=True
     ):
-        moves = [(0, 3), (6, 3), (3, 0), (3, 6)]
+        moves = [(0, 0), (0, 6), (6, 0), (6, 6)]
         same = [(before[y : y + 28, x : x + 28] == after).all() for y, x in moves]
         assert sum(same) == 1
-        sides.append(same.index(True))
-    assert set(sides) == {0, 1, 2, 3}
+        corners.append(same.index(True))
+    assert set(corners) == {0, 1, 2, 3}
 
 
 def test_a_quarter_turn_is_exact_and_to_either_side() -> None:
-    turned = corruptions.rotation(IMAGES, 90, np.random.default_rng(1))
+    turned = corrupt("rotate", 90)
     sides = []
     for before, after in zip(IMAGES, turned, strict=True):
         same = [(np.rot90(before, quarter) == after).all() for quarter in (1, -1)]
@@ -390,39 +476,131 @@ def test_a_quarter_turn_is_exact_and_to_either_side() -> None:
     assert set(sides) == {0, 1}
 
 
-def test_a_small_turn_of_an_even_image_changes_nothing_within() -> None:
+def test_what_comes_in_from_outside_is_black() -> None:
     grey = np.full((1, 9, 9, 1), 200, np.uint8)
-    turned = corruptions.rotation(grey, 20, np.random.default_rng(1))
-    assert (turned[0, 2:7, 2:7] == 200).all()
-    assert turned[0, 0, 0] < 200, "what comes in at a corner is 0"
+    assert (corrupt("rotate", 20, grey)[0, 2:7, 2:7] == 200).all()
+    assert corrupt("rotate", 45, grey)[0, 0, 0] == 0
+    assert corrupt("shear", 100, grey)[0, 0, [0, -1], 0].tolist() in ([0, 200], [200, 0])
+    small = corrupt("scale", 50, grey)[0, ..., 0]
+    assert not small[[0, 1, -2, -1]].any()
+    assert not small[:, [0, 1, -2, -1]].any()
+    assert (small[3:6, 3:6] == 200).all()
 
 
-def test_noise_reaches_its_amplitude_and_not_more() -> None:
-    grey = np.full((20, 28, 28, 1), 128, np.uint8)
-    added = corruptions.noise(grey, 40, np.random.default_rng(1)).astype(int) - 128
-    assert (added.min(), added.max()) == (-40, 40)
-    assert abs(added.mean()) < 1
-    loud = corruptions.noise(IMAGES, 255, np.random.default_rng(1))
-    assert (loud.min(), loud.max()) == (0, 255), "clipped, not wrapped around"
+def test_rotation_does_not_depend_on_the_last_bits_of_sine_and_cosine() -> None:
+    """No sine or cosine of whole degrees is near the middle between two whole 4096ths."""
+    angles = np.radians(np.arange(256))
+    parts = np.concatenate([np.sin(angles), np.cos(angles)]) * corruptions.UNIT % 1
+    assert np.abs(parts - 0.5).min() > 1e-5
 
 
-def test_blur_spreads_a_dot_evenly() -> None:
-    dot = np.zeros((1, 7, 7, 1), np.uint8)
-    dot[0, 3, 3] = 160
-    spread = corruptions.blur(dot, 1, np.random.default_rng(1))[0, 2:5, 2:5, 0]
-    np.testing.assert_array_equal(spread, [[10, 20, 10], [20, 40, 20], [10, 20, 10]])
+def test_brightness_is_added_and_clipped() -> None:
+    brighter = corrupt("brightness", 100)
+    np.testing.assert_array_equal(brighter, np.minimum(IMAGES.astype(int) + 100, 255))
 
 
-def test_corrupted_images_have_these_bytes_everywhere() -> None:
+def test_stripes_are_a_quarter_of_the_width_as_in_mnist_c() -> None:
+    striped = corrupt("stripe", 25)
+    np.testing.assert_array_equal(striped[:, :, :7], 255 - IMAGES[:, :, :7])
+    np.testing.assert_array_equal(striped[:, :, 7:21], IMAGES[:, :, 7:21])
+    np.testing.assert_array_equal(striped[:, :, 21:], 255 - IMAGES[:, :, 21:])
+    np.testing.assert_array_equal(corrupt("stripe", 60), 255 - IMAGES)
+
+
+def test_fog_is_smooth_and_from_black_to_white() -> None:
+    mist = corrupt("fog", 100).astype(int)
+    assert (mist.min(axis=(1, 2, 3)) <= 60).all()
+    assert (mist.max(axis=(1, 2, 3)) >= 200).any()
+    assert np.abs(np.diff(mist, axis=1)).mean() < 16
+    np.testing.assert_array_equal(corrupt("fog", 255), mist)
+
+
+def test_blots_cover_the_percentage_of_each_image() -> None:
+    white = np.full((20, 28, 28, 1), 255, np.uint8)
+    covered = (corrupt("spatter", 20, white) == corruptions.MUD).mean(axis=(1, 2, 3))
+    assert covered.max() <= 0.2 + 1 / 784
+    assert covered.min() > 0.19
+
+
+@pytest.mark.parametrize("name", ["dotted_line", "zigzag"])
+def test_another_line_is_drawn_over_the_same_first_ones(name: str) -> None:
+    one, two = corrupt(name, 1).astype(int), corrupt(name, 2).astype(int)
+    assert (two >= one).all()
+    assert (one >= IMAGES).all()
+    black = np.zeros((30, 28, 28, 1), np.uint8)
+    drawn = corrupt(name, 1, black).max(axis=1)[..., 0] > 0
+    expected = np.arange(28) // 2 % 2 == 0 if name == "dotted_line" else np.arange(28) % 27 % 26 > 1
+    assert (drawn[:, ~expected] == 0).all()
+    assert drawn[:, expected].mean() > 0.9, "the rest is beyond the upper and lower side"
+
+
+def test_the_edges_of_a_bar_are_two_thin_lines() -> None:
+    bar = np.zeros((1, 20, 20, 1), np.uint8)
+    bar[:, :, 8:13] = 250
+    for turned in (bar, bar.transpose(0, 2, 1, 3)):
+        edges = corrupt("canny_edges", 100, turned)[0, ..., 0]
+        along = 0 if turned is bar else 1
+        assert set(np.unique(edges)) == {0, 255}
+        lines = edges.all(axis=along)
+        assert (edges.any(axis=along) == lines).all()
+        assert 2 <= lines.sum() <= 4
+        assert not lines[9:12].any()
+
+
+def test_a_weak_edge_counts_where_it_goes_on_from_a_strong_one() -> None:
+    step = np.zeros((2, 20, 20, 1), np.uint8)
+    step[0, :, 10:] = 14
+    step[1, :, 10:] = np.linspace(14, 60, 20).astype(np.uint8)[:, None, None]
+    alone, joined = corrupt("canny_edges", 100, step)[..., 0].any(axis=2)
+    assert not alone.any()
+    assert joined.all()
+
+
+DIGESTS = {
+    "shot_noise": "66ab0c5b0345e468",
+    "impulse_noise": "59c919f6f57354a8",
+    "glass_blur": "a8bd4b7a847f7183",
+    "motion_blur": "c6776bcda3b0d681",
+    "shear": "b4d1ab6febf74e32",
+    "scale": "c5b96405269c4fe3",
+    "rotate": "8636eb69cc66d393",
+    "brightness": "a8210ce1ad8d5944",
+    "translate": "f8973a00440caad0",
+    "stripe": "23bce1fb2006b1b0",
+    "fog": "5ce79ac4f9ee2b01",
+    "spatter": "c688e6ec6bf0d296",
+    "dotted_line": "c840e018e0369abb",
+    "zigzag": "5238025a5f9dcc2f",
+    "canny_edges": "987b721d1be15bbb",
+}
+
+
+@pytest.mark.parametrize("name", corruptions.ALL)
+def test_corrupted_images_have_these_bytes_everywhere(name: str) -> None:
     """Whole numbers only: a machine that differs here would break the lock."""
-    severities = {"shift": 2, "rotation": 25, "noise": 60, "blur": 3}
-    corrupted = [
-        corruptions.ALL[name](IMAGES, severity, np.random.default_rng(1)).tobytes()
-        for name, severity in severities.items()
+    colours = np.random.default_rng(3).integers(256, size=(5, 11, 17, 3), dtype=np.uint8)
+    severities = DEFAULTS["corruptions"][name]
+    made = [
+        corrupt(name, severity, images) for severity in severities for images in (IMAGES, colours)
     ]
-    assert hashlib.sha256(b"".join(corrupted)).hexdigest() == (
-        "c839c28788e3daef507c227d9e0f6635c8955ad12df651d422a007f8f8282f51"
-    )
+    digest = hashlib.sha256(b"".join(images.tobytes() for images in made)).hexdigest()
+    assert digest[:16] == DIGESTS[name]
+
+
+def test_corruptions_compute_in_whole_numbers() -> None:
+    """But for sine and cosine, rounded to 4096ths, and decimal fractions, which are exact rules."""
+    source = Path(str(corruptions.__file__)).read_text()
+    used = set(re.findall(r"\b(math|random|decimal)\.(\w+)", source))
+    assert {name for owner, name in used if owner == "math"} == {"radians", "sin", "cos"}
+    assert {name for owner, name in used if owner == "random"} == {"integers", "Generator"}
+    functions = {
+        node.name: ast.unparse(node)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert {name for name, code in functions.items() if " / " in code} == {"_poisson"}
+    inexact = re.compile(r"\bfloat|np\.(exp|log|sqrt|mean|hypot|arctan|linspace)|\*\* *0?\.")
+    assert not [name for name, code in functions.items() if inexact.search(code)]
 
 
 def test_robustness_is_the_accuracy_after_each_corruption() -> None:
@@ -431,19 +609,30 @@ def test_robustness_is_the_accuracy_after_each_corruption() -> None:
     def predict(images: np.ndarray) -> np.ndarray:
         return np.where((images == IMAGES).all(axis=(1, 2, 3)), labels, -1)
 
-    found = scoring.corruption_accuracy(
-        predict, IMAGES, labels, {"blur": [0, 1], "noise": [9]}, seed=1
+    found = scoring.corruption_accuracies(
+        predict, IMAGES, labels, {"fog": [9, 90], "stripe": [1]}, seed=1
     )
-    assert found["corruption"].tolist() == ["blur", "blur", "noise"]
-    assert found["severity"].tolist() == [0, 1, 9]
-    assert found["accuracy"].tolist() == [1, 0, 0]
-    assert found["count"].tolist() == [40, 40, 40]
+    assert found["corruption"].tolist() == ["fog", "fog", "fog", "stripe", "stripe"]
+    assert found["severity"].tolist() == [0, 9, 90, 0, 1]
+    assert found["accuracy"].tolist() == [1, 0, 0, 1, 1], "a stripe of 1 % has no whole column"
+    assert found["count"].tolist() == [40] * 5
+    assert scoring.mean_corruption_accuracy(found) == 0.5
+
+
+def test_corruption_accuracy_is_the_mean_of_means_without_the_unchanged_images() -> None:
+    table = {
+        "corruption": np.array(["fog", "fog", "fog", "shear", "shear"]),
+        "severity": np.array([0, 1, 2, 0, 5]),
+        "accuracy": np.array([1, 0.75, 0.25, 1, 0.7]),
+    }
+    assert scoring.mean_corruption_accuracy(table) == pytest.approx(0.6)
 
 
 def test_robustness_starts_at_the_accuracy_of_the_original_images(results: Path) -> None:
     predictions = artifacts.read_csv(results / "predictions.csv")[:100]
     correct = sum(row["actual"] == row["predicted"] for row in predictions)
     rows = artifacts.read_csv(results / "robustness.csv")
+    assert [row["severity"] for row in rows] == ["0", "3", "0", "15", "30", "0", "20", "0", "1"]
     original = {row["accuracy"] for row in rows if row["severity"] == "0"}
     assert original == {str(correct / 100)}
 

@@ -125,12 +125,14 @@ def write_run(
     scores = {"accuracy": 1 - wrong, "accuracy_low": 0.7, "accuracy_high": 0.9, "loss": 0.4}
     artifacts.write_json(
         folder / "evaluate.json",
-        scores | {"errors": int(turned.sum()), "macro_f1": 0.8, "expected_calibration_error": 0.05},
+        scores
+        | {"errors": int(turned.sum()), "macro_f1": 0.8}
+        | {"expected_calibration_error": 0.05, "corruption_accuracy": 0.7},
     )
     artifacts.write_csv(
         folder / "robustness.csv",
         ["corruption", "severity", "accuracy", "accuracy_low", "accuracy_high", "count"],
-        [[name, by, 1 - by / 10, 0.0, 1.0, 99] for name in ("noise", "blur") for by in (0, 5)],
+        [[name, by, 1 - by / 10, 0.0, 1.0, 99] for name in ("fog", "zigzag") for by in (0, 5)],
     )
     artifacts.write_json(folder / "disputed.json", {"source": "", "called": {}})
     write_model(folder / "model.keras", classes)
@@ -774,8 +776,9 @@ def test_colour_is_shown_in_colour_and_dim_images_bright() -> None:
     assert replace(found, images=np.full((4, 8, 8, 1), 16, np.uint8)).shown.max() == 255
 
 
-def test_every_corruption_has_a_function_and_a_unit() -> None:
-    assert [*corruptions.ALL] == [*figures.UNITS] == [*get_args(tables.Corruption)]
+def test_every_corruption_has_a_function_a_unit_and_an_explanation() -> None:
+    names = [*get_args(tables.Corruption)]
+    assert [*corruptions.ALL] == [*figures.UNITS] == [*html.EFFECTS] == names
 
 
 def test_page_and_figures_share_a_palette(page: Outline) -> None:
@@ -783,6 +786,10 @@ def test_page_and_figures_share_a_palette(page: Outline) -> None:
     light = {colour.removeprefix("#") for colour in palette.LIGHT.values()}
     assert set(re.findall(r"\b[0-9a-f]{6}\b", style)) <= light
     assert set(palette.LIGHT) == set(palette.DARK)
+    plots = (REPOSITORY / ".dvc/plots/page.html").read_text()
+    roots = re.findall(r":root {(.*?)}", plots)
+    for root, colours in zip(roots, (palette.LIGHT, palette.DARK), strict=True):
+        assert set(re.findall(r"--(\w+):(#\w+);", root)) <= set(colours.items())
     drawn = {
         style for _, a in page.tags for style in re.findall(r"#[0-9a-f]{6}", a.get("style") or "")
     }
@@ -823,12 +830,12 @@ def test_every_axis_has_a_label() -> None:
     """But the upper axes of two that share one."""
     epochs = {name: np.array([0.5, 0.1]) for name in inputs.Epoch.model_fields}
     bins = {name: np.array([0.1, 0.9]) for name in tables.ReliabilityBin.model_fields}
-    rows = {"corruption": np.array(["noise", "noise", "blur"]), "severity": np.arange(3)}
+    rows = {"corruption": np.array(["fog", "fog", "zigzag"]), "severity": np.arange(3)}
     rows |= {name: np.full(3, 0.5) for name in ("accuracy", "accuracy_low", "accuracy_high")}
     with figures.style([fonts.DEFAULT]):
         panels = figures.robustness(rows)
         pairs = [figures.learning_curves(epochs), figures.reliability(bins)]
-    assert list(panels) == ["noise", "blur"]
+    assert list(panels) == ["fog", "zigzag"]
     for figure in (*panels.values(), *pairs):
         assert all(axes.get_ylabel() for axes in figure.axes)
         assert figure.axes[-1].get_xlabel()

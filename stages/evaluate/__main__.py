@@ -154,15 +154,15 @@ def main(
     predicted = scores.argmax(axis=1)
     report = scoring.classification_report(labels, predicted, names)
     bins = scoring.reliability_bins(scores, labels, params.calibration_bins)
-    summary = scoring.summary(scores, labels, report, bins)
     some = slice(params.corrupted_images)
-    corrupted = scoring.corruption_accuracy(
+    corrupted = scoring.corruption_accuracies(
         lambda pixels: predict(network, pixels).argmax(axis=1),
         images[some],
         labels[some],
         params.corruptions,
         params.seed,
     )
+    summary = scoring.summary(scores, labels, report, bins, corrupted)
 
     pairs = {"actual": labels, "predicted": predicted}
     tables.write(predictions, tables.Prediction, pairs)

@@ -2,13 +2,27 @@
 
 from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from stages.shared.params import Section
 from stages.shared.tables import Corruption
 
 Dispute = Annotated[str, Field(pattern=r"^\d{1,9} \d{1,9} (\d{1,9}|\?)$")]
-Severities = Annotated[tuple[Annotated[int, Field(ge=0, le=255)], ...], Field(min_length=1)]
+Severities = Annotated[tuple[Annotated[int, Field(ge=1, le=255)], ...], Field(min_length=1)]
+# What became of the corruptions that were there before those of MNIST-C.
+FORMER = {
+    "shift": "was renamed to translate, and is diagonal",
+    "rotation": "was renamed to rotate",
+    "noise": "is gone; shot_noise and impulse_noise are like it",
+    "blur": "is gone; glass_blur and motion_blur are like it",
+}
+
+
+def _refuse_former(name: str) -> str:
+    """Return the name of a corruption; ValueError, which says what became of it, if it is gone."""
+    if name in FORMER:
+        raise ValueError(FORMER[name])
+    return name
 
 
 class Disputed(Section):
@@ -46,7 +60,9 @@ class Params(Section):
     }
 
     calibration_bins: int = Field(ge=2, le=100)
-    corruptions: dict[Corruption, Severities] = Field(min_length=1)
+    corruptions: dict[Annotated[Corruption, BeforeValidator(_refuse_former)], Severities] = Field(
+        min_length=1
+    )
     corrupted_images: int = Field(ge=1)
     disputed: Disputed
     seed: int = Field(ge=0, lt=2**32)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 
 import numpy as np
 
@@ -87,27 +88,31 @@ def expected_calibration_error(bins: Table) -> float:
     return float((gaps * bins["count"]).sum() / bins["count"].sum())
 
 
-def corruption_accuracy(
+def corruption_accuracies(
     predict: Callable[[np.ndarray], np.ndarray],
     images: np.ndarray,
     labels: np.ndarray,
     severities: Mapping[Corruption, Sequence[int]],
     seed: int,
 ) -> Table:
-    """Return the accuracy, with its 95 % interval, for each corruption at each severity.
+    """Return the accuracy, with its 95 % interval, for each corruption at 0 and at each severity.
 
     Args:
         predict: returns the predicted labels of images.
-        images: (n, height, width, channels) uint8, to corrupt.
+        images: (n, height, width, channels) uint8, to corrupt; at severity 0 they are as they are.
         labels: (n,) integers, the true ones.
-        severities: of each corruption, by its name.
+        severities: of each corruption, by its name, from 1.
         seed: of each corruption alike, so that none depends on another.
     """
-    cases = [(name, severity) for name in severities for severity in severities[name]]
+    unchanged = (predict(images) == labels).sum()
+    cases = [(name, severity) for name in severities for severity in (0, *severities[name])]
     correct = []
     for name, severity in cases:
-        corrupted = corruptions.ALL[name](images, severity, np.random.default_rng(seed))
-        correct.append((predict(corrupted) == labels).sum())
+        if severity:
+            corrupted = corruptions.ALL[name](images, severity, np.random.default_rng(seed))
+            correct.append((predict(corrupted) == labels).sum())
+        else:
+            correct.append(unchanged)
     return {
         "corruption": np.array([name for name, _ in cases]),
         "severity": np.array([severity for _, severity in cases]),
@@ -116,8 +121,20 @@ def corruption_accuracy(
     }
 
 
+def mean_corruption_accuracy(corrupted: Table) -> float:
+    """Return the mean over corruptions of the mean accuracy over their severities other than 0.
+
+    Source: D. Hendrycks and T. Dietterich, Benchmarking neural network robustness to common
+    corruptions and perturbations, ICLR 2019, section 4, whose mean is one of error rates.
+    """
+    names, is_corrupted = corrupted["corruption"], corrupted["severity"] > 0
+    return fmean(
+        fmean(corrupted["accuracy"][is_corrupted & (names == name)]) for name in set(names)
+    )
+
+
 def summary(
-    probabilities: np.ndarray, labels: np.ndarray, report: Table, bins: Table
+    probabilities: np.ndarray, labels: np.ndarray, report: Table, bins: Table, corrupted: Table
 ) -> dict[str, float]:
     """Return the headline metrics, rounded to 6 decimals.
 
@@ -126,6 +143,7 @@ def summary(
         labels: (n,) integers.
         report: of `classification_report`.
         bins: of `reliability_bins`.
+        corrupted: of `corruption_accuracies`.
     """
     correct = (probabilities.argmax(axis=1) == labels).sum()
     numbers = {
@@ -133,6 +151,7 @@ def summary(
         "loss": cross_entropy(probabilities, labels),
         "macro_f1": report["f1"].mean(),
         "expected_calibration_error": expected_calibration_error(bins),
+        "corruption_accuracy": mean_corruption_accuracy(corrupted),
     }
     rounded = {name: round(float(number), 6) for name, number in numbers.items()}
     return rounded | {"errors": int(len(labels) - correct)}

@@ -86,7 +86,11 @@ def draw(
 def panels(robustness: Table) -> Markup:
     """Return the figures of the robustness as SVG, one per corruption."""
     return Markup().join(
-        figures.svg(f"robustness-{name}", figure, f"Accuracy on test images by severity of {name}.")
+        figures.svg(
+            f"robustness-{name}",
+            figure,
+            f"Accuracy on test images by severity of {figures.readable(name).lower()}.",
+        )
         for name, figure in figures.robustness(robustness).items()
     )
 
@@ -166,6 +170,7 @@ def main(
         classes=page.classes(plotted["classes"]),
         filters=gallery.filters(layers, scored.images[0]),
         epochs=len(plotted["learning_curves"]["epoch"]),
+        corruptions=page.corruptions(plotted["robustness"]),
         corrupted_images=int(plotted["robustness"]["count"][0]),
         parameters=page.parameters(sections),
         layers=page.layers(layers),

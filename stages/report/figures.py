@@ -34,10 +34,21 @@ FEW = 10
 PERCENT = FuncFormatter(lambda fraction, _: f"{round(100 * fraction, 6):g}%")
 # Units of the severity of each corruption.
 UNITS: dict[Corruption, str] = {
-    "shift": "pixels to one side",
-    "rotation": "degrees to one side",
-    "noise": "grey values, of 255",
-    "blur": "times blurred",
+    "shot_noise": "grey values per photon",
+    "impulse_noise": "% of the pixels",
+    "glass_blur": "pixels",
+    "motion_blur": "pixels",
+    "shear": "% of the height",
+    "scale": "% smaller",
+    "rotate": "degrees",
+    "brightness": "grey values",
+    "translate": "pixels each way",
+    "stripe": "% of the width",
+    "fog": "% of the light",
+    "spatter": "% of the area",
+    "dotted_line": "lines",
+    "zigzag": "lines",
+    "canny_edges": "% of the light",
 }
 # For screen readers.
 DESCRIPTIONS = {
@@ -212,6 +223,11 @@ def _count(axes: Axes, bins: Table) -> None:
     axes.xaxis.set_major_formatter(PERCENT)
 
 
+def readable(name: str) -> str:
+    """Return the name of a corruption as a heading has it."""
+    return name.replace("_", " ").capitalize()
+
+
 def robustness(corruptions: Table) -> dict[str, Figure]:
     """Return a figure of accuracy by severity, with its 95% interval, by corruption.
 
@@ -238,7 +254,7 @@ def _panel(
     axes = figure.subplots()
     axes.fill_between(severity, low, high, color="C0", alpha=0.2, linewidth=0)
     axes.plot(severity, accuracy, "o-", clip_on=False)
-    axes.set_title(name.capitalize())
+    axes.set_title(readable(name))
     # Two lines in any case: then all panels are alike.
     axes.set_xlabel("\n".join([*textwrap.wrap(UNITS[name], 18), ""][:2]))
     axes.set_ylabel("accuracy")

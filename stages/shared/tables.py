@@ -17,7 +17,23 @@ Table = Mapping[str, np.ndarray]
 T = TypeVar("T")
 
 # Their functions are in stages/evaluate/corruptions.py, their units in stages/report/figures.py.
-Corruption = Literal["shift", "rotation", "noise", "blur"]
+Corruption = Literal[
+    "shot_noise",
+    "impulse_noise",
+    "glass_blur",
+    "motion_blur",
+    "shear",
+    "scale",
+    "rotate",
+    "brightness",
+    "translate",
+    "stripe",
+    "fog",
+    "spatter",
+    "dotted_line",
+    "zigzag",
+    "canny_edges",
+]
 
 
 class Prediction(BaseModel):
@@ -52,7 +68,10 @@ class ReliabilityBin(BaseModel):
 
 
 class CorruptionAccuracy(BaseModel):
-    """A row of the robustness table: the accuracy on `count` corrupted test images."""
+    """A row of the robustness table: the accuracy on `count` test images, corrupted.
+
+    At severity 0 they are not.
+    """
 
     corruption: Corruption
     severity: int
@@ -85,6 +104,7 @@ class Metrics(BaseModel):
     loss: float
     macro_f1: float
     expected_calibration_error: float
+    corruption_accuracy: float
 
 
 def columns(row: type[BaseModel]) -> dict[str, str]:
