@@ -968,3 +968,10 @@ def test_the_drawing_begins_with_a_correct_test_image(tmp_path: Path) -> None:
     assert base64.b64decode(begins) == images[24].tobytes(), "the first 24 are mistakes"
     write_run(tmp_path, wrong=1.0)
     assert "The canvas begins with" not in make_page(tmp_path)
+
+
+def test_pictures_of_large_images_have_as_few_pixels_as_are_seen() -> None:
+    for channels in (1, 3):
+        shown = pixels(pictures.example(np.zeros((1000, 500, channels), np.uint8)))
+        assert shown.shape[:2] == (200, 100)
+        assert pixels(pictures.example(np.zeros((168, 84, channels), np.uint8))).shape[0] == 168

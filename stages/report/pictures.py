@@ -30,7 +30,12 @@ def ink(opacity: np.ndarray) -> Picture:
 
 
 def example(image: np.ndarray) -> Picture:
-    """Return the picture of an image (h, w, channels) uint8: grey as ink, or in its colours."""
+    """Return the picture of an image (h, w, channels) uint8: grey as ink, or in its colours.
+
+    Of a large image only as many pixels as a screen with two dots per CSS pixel shows.
+    """
+    step = max(max(image.shape[:2]) // (2 * SIDE), 1)
+    image = image[::step, ::step]
     if image.shape[2] == 1:
         return ink(image[..., 0])
     return _picture(image, "photo")
