@@ -15,7 +15,8 @@ import numpy as np
 
 from stages.shared import artifacts, lowering, network, numerics, pictures, primitives
 from stages.shared.errors import StageError
-from stages.views import handwriting, workspace
+from stages.views import workspace
+from stages.views import handwriting
 
 SHADES = " .:-=+*#%@"
 
