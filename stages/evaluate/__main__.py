@@ -1,6 +1,6 @@
 """Evaluate the saved model on the test digits.
 
-Reads:  the model (.keras), the test arrays, the class names.
+Reads:  the model (.keras), the validation and the test arrays, the class names.
 Writes: a prediction and the probabilities of every test digit, the classification report,
         calibration, accuracy on corrupted images, disputed labels, metrics.
 """
@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.evaluate import scoring
+from stages.evaluate import novelty, scoring
 from stages.evaluate.params import Disputed, Params
 from stages.shared import artifacts, command, numerics, tables
 from stages.shared.errors import StageError, wrap_errors
+from stages.shared.novelty import Novelty, Thresholds
 
 if TYPE_CHECKING:
     import keras
@@ -86,6 +87,19 @@ def predict(model: "keras.Model", images: np.ndarray) -> np.ndarray:
     Raises:
         StageError: the model fails, or what it returns are not probabilities.
     """
+    probabilities = outputs(model, images)
+    # Also false for NaN.
+    if not (np.abs(probabilities.sum(axis=1) - 1) < 0.001).all() or probabilities.min() < 0:
+        raise StageError("the model's outputs are not probabilities: they do not add up to 1")
+    return probabilities
+
+
+def outputs(model: "keras.Model", images: np.ndarray) -> np.ndarray:
+    """Return a model's outputs, (n, size) float32, for raw pixels (n, h, w, c) uint8.
+
+    Raises:
+        StageError: the model fails.
+    """
 
     def run(batch: np.ndarray) -> np.ndarray:
         # One image alone, TensorFlow would convolve otherwise on each CPU.
@@ -96,13 +110,22 @@ def predict(model: "keras.Model", images: np.ndarray) -> np.ndarray:
     # The first batch compiles. An operation has one thread: each core works on a batch of its own.
     problem = "the model opens, but does not work"
     with wrap_errors(problem, LONGEST), numerics.memory(), ThreadPoolExecutor() as pool:
-        outputs = [run(first)]
-        outputs += pool.map(run, rest)
-    probabilities = np.concatenate(outputs).astype(np.float32)
-    # Also false for NaN.
-    if not (np.abs(probabilities.sum(axis=1) - 1) < 0.001).all() or probabilities.min() < 0:
-        raise StageError("the model's outputs are not probabilities: they do not add up to 1")
-    return probabilities
+        found = [run(first)]
+        found += pool.map(run, rest)
+    return np.concatenate(found).astype(np.float32)
+
+
+def fit_novelty(
+    keras: ModuleType, model: "keras.Model", images: np.ndarray, labels: np.ndarray
+) -> Novelty:
+    """Return what tells novel images, fitted on the validation images and their labels."""
+    layer = novelty.features(model)
+    if layer is None:
+        return Novelty(np.zeros((0, 0), np.int8), Thresholds(layer="", similarities=[]))
+    name, features = layer
+    part = keras.Model(model.inputs, features)
+    part.compile(jit_compile=False)
+    return novelty.fit(name, outputs(part, images), labels)
 
 
 def known_disputes(listed: Disputed, labels: np.ndarray, names: Sequence[str]) -> tables.Disputed:
@@ -130,6 +153,8 @@ def main(
     params: Params,
     *,
     model: Path,
+    validation_images: Path,
+    validation_labels: Path,
     test_images: Path,
     test_labels: Path,
     class_names: Path,
@@ -139,6 +164,8 @@ def main(
     calibration: Path,
     robustness: Path,
     disputed: Path,
+    prototypes: Path,
+    thresholds: Path,
     metrics: Path,
 ) -> None:
     """Load the model and the test digits, evaluate, and write the results."""
@@ -146,7 +173,8 @@ def main(
     names = artifacts.read_json(class_names)
     check(images, labels, names)
     disputes = known_disputes(params.disputed, labels, names)
-    network = load(numerics.keras(device="cpu"), model, images.shape[1:], len(names))
+    keras = numerics.keras(device="cpu")
+    network = load(keras, model, images.shape[1:], len(names))
 
     started = time.perf_counter()
     scores = predict(network, images)
@@ -162,6 +190,8 @@ def main(
         params.corruptions,
         params.seed,
     )
+    validation = artifacts.read_array(validation_images), artifacts.read_array(validation_labels)
+    fitted = fit_novelty(keras, network, *validation)
     summary = scoring.summary(scores, labels, report, bins, corrupted)
 
     pairs = {"actual": labels, "predicted": predicted}
@@ -171,6 +201,8 @@ def main(
     tables.write(calibration, tables.ReliabilityBin, bins)
     tables.write(robustness, tables.CorruptionAccuracy, corrupted)
     artifacts.write_json(disputed, disputes.model_dump())
+    artifacts.write_array(prototypes, fitted.prototypes)
+    artifacts.write_json(thresholds, fitted.thresholds.model_dump())
     artifacts.write_json(metrics, summary)
     print(
         f"evaluate: accuracy {summary['accuracy']:.2%} on {len(labels):,} test images,"

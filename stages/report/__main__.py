@@ -17,7 +17,7 @@ from stages.report import card, confusion, drawing, figures, fonts, gallery, inp
 from stages.report.drawing import Drawing
 from stages.report.inputs import Predictions
 from stages.report.params import Params
-from stages.shared import artifacts, command, network, tables
+from stages.shared import artifacts, command, network, novelty, tables
 from stages.shared.errors import StageError
 from stages.shared.network import Layer
 from stages.shared.params import read
@@ -47,11 +47,13 @@ def galleries(
     }
 
 
-def drawing_part(layers: Sequence[Layer], predictions: Predictions) -> Drawing:
+def drawing_part(
+    layers: Sequence[Layer], predictions: Predictions, familiar: novelty.Novelty | None
+) -> Drawing:
     """Return the part that draws; it begins with the first image that is predicted correctly."""
     correct = np.flatnonzero(~predictions.is_error)
     example = predictions.images[correct[0]] if len(correct) else None
-    return drawing.part(layers, predictions.names, example)
+    return drawing.part(layers, predictions.names, example, familiar)
 
 
 def draw(
@@ -108,6 +110,8 @@ def main(
     calibration: Path,
     robustness: Path,
     disputed: Path,
+    prototypes: Path,
+    thresholds: Path,
     model: Path,
     train_labels: Path,
     validation_labels: Path,
@@ -154,7 +158,7 @@ def main(
         count=len(scored.images),
         metrics=metrics,
         provenance=origin,
-        drawing=drawing_part(layers, scored),
+        drawing=drawing_part(layers, scored, novelty.read(prototypes, thresholds)),
         card=card.card(recipe, model, splits.sum(axis=0).tolist(), scored.images.shape[1:]),
         summary=gallery.summary(scored, splits, shown),
         weakest=card.weakest(plotted["classes"]),

@@ -9,6 +9,7 @@ import numpy as np
 from stages.shared.errors import StageError
 from stages.shared.lowering import Program, lower
 from stages.shared.network import Layer
+from stages.shared.novelty import Novelty
 
 # Parameters that fit: each takes four characters of a page of three million.
 MAX_PARAMETERS = 600_000
@@ -25,7 +26,10 @@ class Drawing(NamedTuple):
 
 
 def part(
-    layers: Sequence[Layer], names: Sequence[str], example: np.ndarray | None = None
+    layers: Sequence[Layer],
+    names: Sequence[str],
+    example: np.ndarray | None = None,
+    novelty: Novelty | None = None,
 ) -> Drawing:
     """Return the network for the page's scripts, or why they cannot run it.
 
@@ -33,6 +37,7 @@ def part(
         layers: of the network, from images to probabilities.
         names: of the classes.
         example: (28, 28, 1) uint8, the image to begin with; None is an empty canvas.
+        novelty: tells what is unlike the data; None tells nothing.
     """
     shape = next((layer.settings.get("batch_shape") for layer in layers), None)
     count = sum(layer.parameters for layer in layers)
@@ -51,8 +56,19 @@ def part(
         for layer, result in zip(layers, program.results, strict=True)
     ]
     start = None if example is None else base64.b64encode(example.tobytes()).decode()
-    packed = _packed(program)
-    return Drawing({"names": [*names], "layers": shown, "example": start, **packed})
+    found = {"names": [*names], "layers": shown, "example": start}
+    return Drawing({**found, "novelty": _novelty(layers, novelty), **_packed(program)})
+
+
+def _novelty(layers: Sequence[Layer], novelty: Novelty | None) -> dict[str, Any] | None:
+    """Return the index of the layer of the features, the prototypes and the thresholds."""
+    if novelty is None:
+        return None
+    return {
+        "layer": [layer.name for layer in layers].index(novelty.thresholds.layer),
+        "prototypes": novelty.prototypes.tolist(),
+        "thresholds": novelty.thresholds.similarities,
+    }
 
 
 def _packed(program: Program) -> dict[str, Any]:

@@ -1,11 +1,14 @@
-"""Predict the digit in pictures of handwriting, one digit each, with the trained network.
+"""Read the digits in pictures of handwriting with the trained network.
 
-Reads the model and the class names of the workspace; writes nothing. A picture is first made to
-look like one of MNIST's, as `stages/views/handwriting.py` describes.
+Reads the model, the class names and what `evaluate` knows of familiar images, from the workspace;
+writes nothing. Each digit is first made to look like one of MNIST's, as
+`stages/views/handwriting/__init__.py` describes.
 """
 
 import argparse
 import json
+import math
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,24 +16,57 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.shared import artifacts, lowering, network, numerics, pictures, primitives
+from stages.shared import (
+    artifacts,
+    lowering,
+    network,
+    novelty,
+    numerics,
+    pictures,
+    primitives,
+)
 from stages.shared.errors import StageError
+from stages.shared.network import Layer
+from stages.shared.novelty import Novelty
 from stages.views import workspace
-from stages.views import handwriting
+from stages.views.handwriting import normalise, pieces, reading
+from stages.views.handwriting.reading import Classifier, Glyph
 
 SHADES = " .:-=+*#%@"
-
-
-# From an image, (28, 28, 1) uint8, to probabilities, (classes,).
-Classifier = Callable[[np.ndarray], np.ndarray]
+SHAPE = (normalise.SIDE, normalise.SIDE, 1)
+# Below this confidence an answer is a guess.
+SURE = 0.5
+# From an image, (28, 28, 1) uint8, to the output of each layer.
+Network = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 
 class Prediction(NamedTuple):
-    """The prediction for a file: probabilities by class, the highest first, and the input image."""
+    """The prediction for a file: the digits of each row, and the names of the classes."""
 
     file: str
-    probabilities: dict[str, float]
-    image: np.ndarray
+    rows: list[list[Glyph]]
+    names: Sequence[str]
+
+    @property
+    def glyphs(self) -> list[Glyph]:
+        """The digits in reading order."""
+        return [glyph for row in self.rows for glyph in row]
+
+    @property
+    def text(self) -> str:
+        """What was read: the names of the classes, rows with a blank between."""
+        return " ".join("".join(self.names[_order(g)[0]] for g in row) for row in self.rows)
+
+    @property
+    def confidence(self) -> float:
+        """That all of it is read correctly, 0 to 1."""
+        return math.prod(glyph.confidence for glyph in self.glyphs)
+
+
+def _order(glyph: Glyph) -> list[int]:
+    """Return the labels, the most probable first."""
+    order: list[int] = np.argsort(-glyph.probabilities, kind="stable").tolist()
+    return order
 
 
 def read(path: Path) -> np.ndarray:
@@ -38,95 +74,160 @@ def read(path: Path) -> np.ndarray:
     return np.array(pictures.read(path, str(path)).convert("RGBA"))
 
 
-def load(model: Path, class_names: Path) -> tuple[Classifier, list[str]]:
-    """Return the network and the names of its classes.
+def load(
+    model: Path, class_names: Path, prototypes: Path, thresholds: Path
+) -> tuple[Classifier, list[str]]:
+    """Return what reads an image of one digit, and the names of the classes.
 
     Raises:
         StageError: it is not a network that can be run here, on images of 28 x 28 pixels.
     """
-    for path in (model, class_names):
+    for path in (model, class_names, prototypes, thresholds):
         if not path.is_file():
             raise StageError(f"there is no {path}; make it with: dvc repro")
     layers, names = network.read(model), artifacts.read_json(class_names)
-    blank = np.zeros((handwriting.SIDE, handwriting.SIDE, 1), np.uint8)
-    if layers[0].settings.get("batch_shape") != [None, *blank.shape]:
+    if layers[0].settings.get("batch_shape") != [None, *SHAPE]:
         raise StageError(f"{model} does not take grey images of 28 x 28 pixels")
     try:
         program = lowering.lower(layers)
     except StageError as error:
         print(f"predict: Keras runs the network, which takes longer: {error}", file=sys.stderr)
-        return _load_keras(model, len(names)), names
-    probabilities = primitives.run(program, blank)[-1]
+        return _classifier(_load_keras(model, len(names)), layers, None), names
+    probabilities = primitives.run(program, np.zeros(SHAPE, np.uint8))[-1]
     if probabilities.shape != (len(names),) or abs(probabilities.sum() - 1) > 0.001:
         raise StageError(
             f"{model} does not give a probability for each of {len(names)} class names"
         )
-    return lambda image: primitives.run(program, image)[-1], names
+    familiar = novelty.read(prototypes, thresholds)
+    return _classifier(lambda image: primitives.run(program, image), layers, familiar), names
 
 
-def _load_keras(model: Path, classes: int) -> Classifier:
+def _load_keras(model: Path, classes: int) -> Network:
     from stages.evaluate import __main__ as evaluate
 
-    shape = (handwriting.SIDE, handwriting.SIDE, 1)
-    loaded = evaluate.load(numerics.keras(), model, shape, classes)
-    return lambda image: evaluate.predict(loaded, image[None])[0]
+    loaded = evaluate.load(numerics.keras(), model, SHAPE, classes)
+    return lambda image: [evaluate.predict(loaded, image[None])[0]]
+
+
+def _classifier(run: Network, layers: Sequence[Layer], familiar: Novelty | None) -> Classifier:
+    """Return what reads an image of one digit; without `familiar`, all images are familiar."""
+    layer = familiar and [layer.name for layer in layers].index(familiar.thresholds.layer)
+
+    def classify(image: np.ndarray) -> Glyph:
+        outputs = run(image[..., None])
+        if familiar is None or layer is None:
+            return Glyph(image, outputs[-1], 1.0)
+        return Glyph(image, outputs[-1], novelty.familiarity(familiar, outputs[layer]))
+
+    return classify
 
 
 def predict(path: Path, classify: Classifier, names: Sequence[str]) -> Prediction:
     """Return the network's prediction for the picture at `path`.
 
+    Where each class has a name of one character, a picture can hold several; otherwise all of it is
+    one image.
+
     Raises:
-        StageError: it cannot be read, or it is blank.
+        StageError: it cannot be read, it is blank, or there is too much on it.
     """
-    image = handwriting.image(read(path))
-    if image is None:
+    picture = read(path)
+    try:
+        if all(len(name) == 1 for name in names):
+            rows = reading.read(picture, classify)
+        else:
+            found = pieces.find(picture)
+            rows = [[classify(normalise.image(pieces.join(found)))]] if found else []
+    except StageError as error:
+        raise StageError(f"{path}: {error}") from None
+    if not rows:
         raise StageError(f"{path} is blank: there is no ink that stands out from its paper")
-    probabilities = classify(image[..., None]).tolist()
-    order = sorted(range(len(names)), key=lambda label: -probabilities[label])
-    return Prediction(str(path), {names[label]: probabilities[label] for label in order}, image)
+    return Prediction(str(path), rows, names)
 
 
 def as_text(predictions: Sequence[Prediction]) -> str:
     """Return a table of the predictions, and the input images, for a terminal."""
-    rows = [("file", "digit", "confidence", "second guess")]
-    for file, probabilities, _ in predictions:
-        (first, confidence), (second, next_best) = [*probabilities.items()][:2]
-        rows.append((file, first, f"{confidence:.1%}", f"{second} ({next_best:.1%})"))
+    rows = [("file", "digit", "confidence", "second guess", "")]
+    for prediction in predictions:
+        first, *others = prediction.glyphs
+        second = _order(first)[1]
+        guess = f"{prediction.names[second]} ({first.scores[second]:.1%})"
+        note = "not sure: little like the training images" if prediction.confidence < SURE else ""
+        rows.append(
+            (
+                prediction.file,
+                prediction.text,
+                f"{prediction.confidence:.1%}",
+                "" if others else guess,
+                note,
+            )
+        )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    for file, _, image in predictions:
-        lines += ["", f"{file}, as the network receives it:", as_characters(image)]
+    for prediction in predictions:
+        lines += ["", f"{prediction.file}, as the network receives it:"]
+        lines += _side_by_side([glyph.image for glyph in prediction.glyphs])
     return "\n".join(lines)
 
 
+def _side_by_side(images: Sequence[np.ndarray]) -> list[str]:
+    """Return images (28, 28) as lines, as many beside each other as the terminal has room for."""
+    across = max(1, shutil.get_terminal_size().columns // (normalise.SIDE + 1))
+    lines = []
+    for first in range(0, len(images), across):
+        lines += as_characters(np.hstack(images[first : first + across])).split("\n")
+    return lines
+
+
 def as_characters(image: np.ndarray) -> str:
-    """Return an image (28, 28) as text; each character covers two rows, being twice as tall."""
+    """Return an image (28, n) as text; each character covers two rows, being twice as tall."""
     shades = image.reshape(len(image) // 2, 2, -1).mean(axis=1) * (len(SHADES) - 1) / 255
     return "\n".join("".join(SHADES[round(n)] for n in row).rstrip() for row in shades.tolist())
 
 
 def as_json(predictions: Sequence[Prediction]) -> str:
     """Return the predictions for a script."""
-    found = [
-        {"file": file, "digit": next(iter(probabilities)), "probabilities": probabilities}
-        for file, probabilities, _ in predictions
+    return json.dumps([_fields(prediction) for prediction in predictions], indent=2)
+
+
+def _fields(prediction: Prediction) -> dict[str, object]:
+    digits = [
+        {
+            "digit": prediction.names[_order(glyph)[0]],
+            "confidence": glyph.confidence,
+            "probabilities": {
+                prediction.names[label]: float(glyph.scores[label]) for label in _order(glyph)
+            },
+        }
+        for glyph in prediction.glyphs
     ]
-    return json.dumps(found, indent=2)
+    return {
+        "file": prediction.file,
+        "digit": prediction.text,
+        "confidence": prediction.confidence,
+        "sure": prediction.confidence >= SURE,
+        "digits": digits,
+    }
 
 
 def main() -> None:
     """Print the predictions for the pictures on the command line; exit 1 if one cannot be read."""
     parser = argparse.ArgumentParser(prog="python -m stages.views.predict", description=__doc__)
-    parser.add_argument("pictures", nargs="+", type=Path, help="pictures of one digit each")
+    parser.add_argument("pictures", nargs="+", type=Path, help="pictures of digits")
     parser.add_argument("--model", type=Path, default=workspace.MODEL)
     parser.add_argument("--class-names", type=Path, default="artifacts/prepared/class-names.json")
+    evaluation = Path("artifacts/evaluation")
+    parser.add_argument("--prototypes", type=Path, default=evaluation / "prototypes.npy")
+    parser.add_argument("--thresholds", type=Path, default=evaluation / "thresholds.json")
     parser.add_argument("--json", dest="show", action="store_const", const=as_json, default=as_text)
     options = parser.parse_args()
     predictions, failed = [], False
     try:
         if options.model == workspace.MODEL:
-            workspace.check("train")
-        classify, names = load(options.model, options.class_names)
+            workspace.check("evaluate")
+        classify, names = load(
+            options.model, options.class_names, options.prototypes, options.thresholds
+        )
     except StageError as error:
         sys.exit(f"predict: {error}")
     for path in options.pictures:

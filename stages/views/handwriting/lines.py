@@ -36,7 +36,7 @@ def _across(ink: np.ndarray, visible: np.ndarray, passable: np.ndarray) -> np.nd
     step = 1 + width // STEP
     places = -(-width // step)
     padded = np.pad(passable, ((0, 0), (0, places * step - width)))
-    cells: np.ndarray = padded.reshape(height, places, step).any(axis=2)
+    cells = np.logical_or.reduce(padded.reshape(height, places, step), axis=2)
     # A gap of one place is closed.
     cells[:, 1:-1] |= cells[:, :-2] & cells[:, 2:]
     missing = places // MISSING

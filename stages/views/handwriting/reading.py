@@ -34,9 +34,15 @@ class Glyph(NamedTuple):
     familiarity: float
 
     @property
+    def scores(self) -> np.ndarray:
+        """The probabilities times the familiarity; what they lack of 1 is that of no class."""
+        scores: np.ndarray = self.probabilities * self.familiarity
+        return scores
+
+    @property
     def confidence(self) -> float:
-        """In the most probable class, 0 to 1."""
-        return float(self.probabilities.max()) * self.familiarity
+        """The highest of the scores, 0 to 1."""
+        return float(self.scores.max())
 
 
 Classifier = Callable[[np.ndarray], Glyph]
