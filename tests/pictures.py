@@ -1,7 +1,7 @@
 """Handwriting: the ten digits as strokes, and pictures of them as people have them."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -49,6 +49,24 @@ def ink(
         for ends in pairwise(points):
             pen.line(ends, 255, round(2 * half))
     return np.asarray(paper.resize((280, 280), Image.Resampling.BOX)) / 255
+
+
+def number(digits: Sequence[int], pitch: int = 165) -> np.ndarray:
+    """Return the ink of digits beside each other, (280, n), `pitch` pixels apart."""
+    paper = np.zeros((280, 280 + pitch * (len(digits) - 1)))
+    for i, digit in enumerate(digits):
+        place = np.s_[:, i * pitch : i * pitch + 280]
+        paper[place] = np.maximum(paper[place], ink(digit))
+    return paper
+
+
+def ruled(ink: np.ndarray, distance: int, squared: bool) -> np.ndarray:
+    """Return ink on paper with lines, less dark than the ink; squared: in both directions."""
+    lines = np.zeros_like(ink)
+    lines[distance // 2 :: distance] = lines[distance // 2 + 1 :: distance] = 0.55
+    if squared:
+        lines[:, distance // 2 :: distance] = lines[:, distance // 2 + 1 :: distance] = 0.55
+    return np.maximum(ink, lines)
 
 
 def grey(ink: np.ndarray, dark: int = 0, light: int = 255) -> Image.Image:

@@ -28,6 +28,8 @@ keras = numerics.keras()
 
 INPUTS = {
     "model": "model.keras",
+    "validation_images": "validation-images.npy",
+    "validation_labels": "validation-labels.npy",
     "test_images": "test-images.npy",
     "test_labels": "test-labels.npy",
     "class_names": "class-names.json",
@@ -39,6 +41,8 @@ OUTPUTS = {
     "calibration": "calibration.csv",
     "robustness": "robustness.csv",
     "disputed": "disputed.json",
+    "prototypes": "prototypes.npy",
+    "thresholds": "thresholds.json",
     "metrics": "evaluate.json",
 }
 SETTINGS = {
@@ -79,9 +83,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_inputs(folder: Path, model: Path, count: int = 260) -> None:
     (folder / "model.keras").write_bytes(model.read_bytes())
-    images, labels = digits.make(count, seed=7)
-    artifacts.write_array(folder / "test-images.npy", images[..., None])
-    artifacts.write_array(folder / "test-labels.npy", labels)
+    for split, seed in (("test", 7), ("validation", 8)):
+        images, labels = digits.make(count, seed=seed)
+        artifacts.write_array(folder / f"{split}-images.npy", images[..., None])
+        artifacts.write_array(folder / f"{split}-labels.npy", labels)
     artifacts.write_json(folder / "class-names.json", [f"digit {i}" for i in range(10)])
     (folder / "params.yaml").write_text(json.dumps({"evaluate": SETTINGS}))
 

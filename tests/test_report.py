@@ -64,6 +64,8 @@ INPUTS = {
     "calibration": "calibration.csv",
     "robustness": "robustness.csv",
     "disputed": "disputed.json",
+    "prototypes": "prototypes.npy",
+    "thresholds": "thresholds.json",
     "model": "model.keras",
     "train_labels": "train-labels.npy",
     "validation_labels": "validation-labels.npy",
@@ -135,12 +137,19 @@ def write_run(
         [[name, by, 1 - by / 10, 0.0, 1.0, 99] for name in ("fog", "zigzag") for by in (0, 5)],
     )
     artifacts.write_json(folder / "disputed.json", {"source": "", "called": {}})
+    write_novelty(folder)
     write_model(folder / "model.keras", classes)
     artifacts.write_json(
         folder / "provenance.json",
         {"promise": "Same bits & all.", "versions": {"keras": "3.15.1"}, "warnings": []},
     )
     (folder / "params.yaml").write_text(PARAMETERS + REPORT)
+
+
+def write_novelty(folder: Path) -> None:
+    """Write what `evaluate` does for a network that has no features: all images are familiar."""
+    artifacts.write_array(folder / "prototypes.npy", np.zeros((0, 0), np.int8))
+    artifacts.write_json(folder / "thresholds.json", {"layer": "", "similarities": []})
 
 
 def write_model(path: Path, classes: int, filters: int = 4) -> None:

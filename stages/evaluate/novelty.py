@@ -30,7 +30,7 @@ def features(model: "keras.Model") -> "tuple[str, keras.KerasTensor] | None":
 
 
 def fit(name: str, outputs: np.ndarray, labels: np.ndarray) -> Novelty:
-    """Return prototypes and thresholds.
+    """Return prototypes, of every other image of a class, and thresholds, of the others.
 
     Args:
         name: of the layer.
@@ -41,8 +41,9 @@ def fit(name: str, outputs: np.ndarray, labels: np.ndarray) -> Novelty:
     classes = np.unique(labels)
     limit = max(1, NUMBERS // (found.shape[1] * len(classes)))
     members = [found[labels == label] for label in classes]
-    prototypes = np.concatenate([_means(images, limit) for images in members])
-    similarities = np.sort(similarity(found, prototypes))
+    prototypes = np.concatenate([_means(images[::2], limit) for images in members])
+    others = np.concatenate([images[1::2] for images in members])
+    similarities = np.sort(similarity(others if len(others) else found, prototypes))
     # A value of the list: interpolated, the last bits could depend on the CPU.
     places = [len(similarities) * percent // 100 for percent in PERCENT]
     thresholds = [round(float(similarities[place]), 6) for place in places]

@@ -7,7 +7,6 @@ writes nothing. Each digit is first made to look like one of MNIST's, as
 
 import argparse
 import json
-import math
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -59,8 +58,8 @@ class Prediction(NamedTuple):
 
     @property
     def confidence(self) -> float:
-        """That all of it is read correctly, 0 to 1."""
-        return math.prod(glyph.confidence for glyph in self.glyphs)
+        """That in the least certain digit, 0 to 1."""
+        return min(glyph.confidence for glyph in self.glyphs)
 
 
 def _order(glyph: Glyph) -> list[int]:
