@@ -25,9 +25,9 @@ def drawn(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 FITTED = fitting.fit("features", *drawn(2000, 2))
 
 
-def test_nine_in_ten_images_like_those_of_validation_are_wholly_familiar() -> None:
+def test_most_images_like_those_of_validation_are_wholly_familiar() -> None:
     found = np.array([novelty.familiarity(FITTED, row) for row in drawn(1000, 3)[0]])
-    assert 0.85 < np.mean(found == 1) < 0.95
+    assert 0.8 < np.mean(found == 1) < 0.9
     assert np.mean(found == 0) < 0.03
 
 
@@ -40,7 +40,7 @@ def test_other_features_are_not_familiar() -> None:
 def test_prototypes_are_few_small_and_thresholds_ascend() -> None:
     assert FITTED.prototypes.shape == (100, SIZE) and FITTED.prototypes.dtype == np.int8
     similarities = FITTED.thresholds.similarities
-    assert len(similarities) == 10 and similarities == sorted(similarities)
+    assert len(similarities) == 15 and similarities == sorted(similarities)
 
 
 def test_few_images_have_one_prototype_each_class() -> None:

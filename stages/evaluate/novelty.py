@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 # Prototypes of each class, fewer if each would stand for fewer images than this; numbers in all.
 PROTOTYPES, IMAGES, NUMBERS = 10, 10, 200_000
 ROUNDS = 10
-PERCENT = range(1, 11)
+PERCENT = range(1, 16)  # of the validation images, for each threshold
 
 
 def features(model: "keras.Model") -> "tuple[str, keras.KerasTensor] | None":

@@ -3,8 +3,8 @@
 A network gives every image to one of its classes. What it has never seen, such as a letter, gives
 other features, the inputs of its last dense layer, than the images of any class. They are compared
 with prototypes, means of the features of similar validation images: the less the cosine similarity
-to the nearest, the more novel the image. Its familiarity is 1 if more than 10 % of the validation
-images are less similar, 0 if less than 1 % are.
+to the nearest, the more novel the image. Its familiarity is 1 if at least 15 % of the validation
+images are less similar than it is, 0 if less than 1 % are.
 
 Source: nearest neighbours of normalised features, Y. Sun et al., Out-of-distribution detection with
 deep nearest neighbors, ICML 2022; the thresholds are conformal, as in V. Vovk et al., Algorithmic
@@ -26,7 +26,7 @@ class Thresholds(BaseModel):
 
     Attributes:
         layer: its name; empty if the network has no such layer.
-        similarities: those that 1 %, 2 % and so on to 10 % of the validation images do not exceed.
+        similarities: those that 1 %, 2 % and so on to 15 % of the validation images do not reach.
     """
 
     layer: str

@@ -34,7 +34,7 @@ from stages.views.handwriting.reading import Classifier, Glyph
 SHADES = " .:-=+*#%@"
 SHAPE = (normalise.SIDE, normalise.SIDE, 1)
 # Below this confidence an answer is a guess.
-SURE = 0.5
+SURE = 0.3
 # From an image, (28, 28, 1) uint8, to the output of each layer.
 Network = Callable[[np.ndarray], Sequence[np.ndarray]]
 

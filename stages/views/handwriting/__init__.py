@@ -49,7 +49,7 @@ images and reads the same digits.
 13. Parts: pieces one above the other are one part; a wide part may be cut where it has least ink.
 14. The parts of a row, from left to right, are joined to digits in the most likely way, by the
     network's confidence in each digit, less for each cut and each join.
-15. The confidence in a digit is its probability times its familiarity, which falls from 1 to 0 for
-    images that are less like the training data than all but 10 % to 1 % of the validation images
-    (`stages/evaluate/novelty.py`).
+15. The confidence in a digit is its probability times its familiarity, which falls from 1 to 0 as
+    fewer of the validation images, 15 % to less than 1 %, are less like the others than it is
+    (`stages/shared/novelty.py`).
 """
