@@ -43,7 +43,7 @@ EFFECTS: dict[Corruption, str] = {
     "canny_edges": "blended with a drawing of its edges",
 }
 FOLDER = Path(__file__).parent
-SCRIPTS = ("forward.js", "handwriting.js", "drawing.js")
+SCRIPTS = ("forward.js", "paper.js", "handwriting.js", "reading.js", "drawing.js")
 
 
 def render(template: str, **values: Any) -> str:

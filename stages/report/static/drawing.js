@@ -1,10 +1,13 @@
-// The canvas to draw a digit on, its prediction, and the digits kept for training.
+// The canvas to draw digits on, what they are read as, and the digits kept for training.
 "use strict";
 
 (() => {
   const part = (id) => document.getElementById(id);
-  const { names, example, ...packed } = JSON.parse(part("network").textContent);
+  const { names, example, novelty, ...packed } = JSON.parse(part("network").textContent);
   const program = load(packed);
+  // Numbers are read if each class is one character; else all the ink is one thing.
+  const areCharacters = names.every((name) => [...name].length === 1);
+  const noun = names.every((name) => /^[0-9]$/.test(name)) ? "digit" : "character";
   const canvas = part("canvas");
   const pen = canvas.getContext("2d", { willReadFrequently: true });
   // The most pixels that a picture may have.
@@ -13,7 +16,7 @@
   let strokes = []; // each a list of points, in pixels of the canvas
   let picture = null; // dropped, pasted or opened: { shown: its bitmap, data: its pixels }
   let start = null; // the picture that the page opens with
-  let pixels = null; // the input of the network, or null
+  let glyphs = []; // what is read
   const kept = []; // each [pixels, true label]
 
   function make(kind, text, attributes = {}) {
@@ -49,45 +52,112 @@
     }
   }
 
-  // Update the page for what is on the canvas; return the probabilities.
-  function read() {
-    redraw();
-    const drawn = picture ? picture.data : pen.getImageData(0, 0, canvas.width, canvas.height);
-    pixels = picture || strokes.length ? handwriting(drawn) : null;
-    show(part("seen"), pixels || new Uint8Array(SIDE * SIDE));
-    const activations = run(program, pixels || new Uint8Array(SIDE * SIDE), SIDE, SIDE);
-    const probabilities = pixels ? activations[activations.length - 1].x : names.map(() => 0);
-    rows.forEach(([bar, number], i) => {
-      bar.style.width = `${100 * probabilities[i]}%`;
-      number.textContent = pixels ? percent(probabilities[i]) : "";
-    });
-    grids.forEach(([target, i]) => showFilters(target, activations[i]));
-    // A test image must not become a training image.
-    part("keep").disabled = !pixels || (picture !== null && picture === start);
-    return probabilities;
+  // Return the glyph of an image, with the activations of the layers.
+  function classify(image) {
+    const activations = run(program, image, SIDE, SIDE);
+    const probabilities = activations[activations.length - 1].x;
+    const familiarity = novelty ? familiarityOf(activations[novelty.layer].x, novelty) : 1;
+    return { image, activations, probabilities, familiarity };
   }
 
-  // Announce the prediction; not during a stroke, or a screen reader would repeat itself.
+  // Return what is on the canvas, as `readPicture` does.
+  function find() {
+    if (!picture && !strokes.length) return [];
+    const drawn = picture ? picture.data : pen.getImageData(0, 0, canvas.width, canvas.height);
+    if (areCharacters) return readPicture(drawn, classify);
+    const pieces = findPieces(drawn);
+    return pieces.length ? [[classify(normalise(join(pieces)))]] : [];
+  }
+
+  // Return the label of the most probable class.
+  function best({ probabilities }) {
+    return probabilities.indexOf(Math.max(...probabilities));
+  }
+
+  // Update the page for what is on the canvas; return what that is.
+  function read() {
+    redraw();
+    const found = find();
+    glyphs = found.crowded ? [] : found.flat();
+    const first = glyphs[0] || blank;
+    show(part("seen"), first.image);
+    bars.forEach(([bar, number], i) => {
+      bar.style.width = glyphs.length ? `${100 * first.probabilities[i]}%` : 0;
+      number.textContent = glyphs.length ? percent(first.probabilities[i]) : "";
+    });
+    grids.forEach(([target, i]) => showFilters(target, first.activations[i]));
+    showGlyphs(glyphs.length > 1 ? found : []);
+    // A test image must not become a training image.
+    part("keep").disabled = glyphs.length !== 1 || (picture !== null && picture === start);
+    return found;
+  }
+
+  // Show rows of glyphs with their confidence in place of the only one.
+  function showGlyphs(rows) {
+    part("one").hidden = rows.length > 0;
+    part("which").hidden = !rows.length;
+    part("glyphs").replaceChildren(
+      ...rows.map((row) => {
+        const target = make("div", "", { className: "glyphs" });
+        target.append(
+          ...row.map((glyph) => {
+            const name = names[best(glyph)];
+            const caption = `${name} ${percent(confidence(glyph))}`;
+            return captioned(glyph.image, caption, `Read as ${name}`);
+          }),
+        );
+        return target;
+      }),
+    );
+  }
+
+  // Return a figure of an image.
+  function captioned(image, caption, ariaLabel) {
+    const attributes = { width: SIDE, height: SIDE, className: "ink", role: "img", ariaLabel };
+    const [figure, target] = [make("figure"), make("canvas", "", attributes)];
+    show(target, image);
+    figure.append(target, make("figcaption", caption));
+    return figure;
+  }
+
+  // Announce what is read; not during a stroke, or a screen reader would repeat itself.
   function say() {
-    const probabilities = [...read()];
-    const first = probabilities.indexOf(Math.max(...probabilities));
-    let text = strokes.length ? "There is too little ink." : "Nothing is drawn yet.";
-    if (picture) text = "There is nothing to see on this picture.";
-    if (pixels) {
-      text = `It reads ${names[first]}, with ${percent(probabilities[first])} confidence.`;
-      part("truth").value = first;
+    const found = read();
+    if (glyphs.length) part("truth").value = best(glyphs[0]);
+    part("answer").textContent = glyphs.length ? reading(found) : problem(found);
+  }
+
+  function problem({ crowded }) {
+    if (crowded)
+      return (
+        `There are ${crowded} pieces of ink here, more than ${MOST_PIECES}: ` +
+        "crop the picture to one number."
+      );
+    if (picture) return "There is nothing to see on this picture.";
+    return strokes.length ? "There is too little ink." : "Nothing is drawn yet.";
+  }
+
+  function reading(rows) {
+    const text = rows.map((row) => row.map((glyph) => names[best(glyph)]).join(" ")).join(" / ");
+    const confidences = glyphs.map(confidence);
+    if (Math.min(...confidences) < 0.5) {
+      if (!areCharacters) return `Not sure: most likely ${text}.`;
+      if (glyphs.length > 1) return `Not sure these are ${noun}s: ${text}.`;
+      return `Not sure this is a ${noun}; if it is one, then most likely ${text}.`;
     }
-    part("answer").textContent = text;
+    const sure = `with ${percent(confidences.reduce((a, b) => a * b))} confidence`;
+    if (glyphs.length === 1) return `It reads ${text}, ${sure}.`;
+    return `This looks like ${glyphs.length} ${noun}s: ${text}, ${sure}.`;
   }
 
   // Show the activations of a layer, a canvas per filter, on one scale.
   function showFilters(target, { h, w, c, x }) {
     for (let i = target.children.length; i < c; i++)
       target.append(make("canvas", "", { width: w, height: h, title: `Filter ${i}` }));
-    const highest = pixels ? x.reduce((a, b) => Math.max(a, b), 1e-9) : Infinity;
+    const most = glyphs.length ? x.reduce((a, b) => Math.max(a, b), 1e-9) : Infinity;
     [...target.children].forEach((map, filter) => {
       const numbers = new Uint8Array(h * w);
-      for (let i = 0; i < h * w; i++) numbers[i] = Math.max((255 * x[i * c + filter]) / highest, 0);
+      for (let i = 0; i < h * w; i++) numbers[i] = Math.max((255 * x[i * c + filter]) / most, 0);
       show(map, numbers);
     });
   }
@@ -140,22 +210,14 @@
     part("kept").textContent = count ? `Kept: ${count}. They are lost when this page is closed.` : "";
     part("forget").hidden = part("files").hidden = !count;
     part("list").replaceChildren(
-      ...kept.map(([image, label]) => {
-        const figure = make("figure");
-        const attributes = { width: SIDE, height: SIDE, className: "ink", role: "img" };
-        attributes.ariaLabel = `A kept ${names[label]}`;
-        const target = make("canvas", "", attributes);
-        show(target, image);
-        figure.append(target, make("figcaption", names[label]));
-        return figure;
-      }),
+      ...kept.map(([image, label]) => captioned(image, names[label], `A kept ${names[label]}`)),
     );
     for (const id of ["images", "labels"]) URL.revokeObjectURL(part(id).href);
     part("images").href = idx([count, SIDE, SIDE], kept.map(([image]) => image));
     part("labels").href = idx([count], [Uint8Array.from(kept, ([, label]) => label)]);
   }
 
-  const rows = names.map((name, label) => {
+  const bars = names.map((name, label) => {
     part("truth").append(make("option", name, { value: label }));
     const row = part("bars").tBodies[0].insertRow();
     row.append(make("th", name, { scope: "row" }));
@@ -218,13 +280,14 @@
   document.addEventListener("paste", ({ clipboardData }) => open(clipboardData.files[0]));
   part("teach").addEventListener("submit", (event) => {
     event.preventDefault();
-    kept.push([pixels, Number(part("truth").value)]);
+    kept.push([glyphs[0].image, Number(part("truth").value)]);
     list();
   });
   part("forget").addEventListener("click", () => {
     kept.pop();
     list();
   });
+  const blank = classify(new Uint8Array(SIDE * SIDE));
   if (example) begin(example);
   say();
 })();

@@ -1,174 +1,175 @@
-// Make a picture of one digit look like MNIST's: the steps that stages/views/handwriting.py describes.
-// A picture being worked on is {v, w, h}: its values, row by row, its width and height.
+// Tell which ink is the digits', and make each like one of MNIST's: steps 7 to 11 of
+// stages/views/handwriting/__init__.py. Pictures are as in paper.js, pieces as `piece` makes them.
 "use strict";
 
-const [SIDE, INNER, LARGEST, FAINTEST] = [28, 20, 200, 24];
+// As in pieces.py and normalise.py.
+const [STRONG, FADING, SIDE, INNER] = [96, 50, 28, 20];
 
-// Return 28 x 28 pixels, 0 to 255, of a picture as ImageData, or null if it is blank.
-function handwriting(picture) {
-  for (const paper of [255, 0]) {
-    const ink = findInk(toGrey(picture, paper));
-    if (ink) return centred(scaled(cropped(withoutSpecks(ink))));
+// Return the pieces of ink that are the digits', none if the picture, as ImageData, is blank.
+function findPieces(image) {
+  let ink = findInk(image);
+  if (!ink) return [];
+  ink = withoutLines(ink);
+  while (strongest(ink) >= FAINTEST) {
+    const found = piecesOf(stretched(ink));
+    const kept = selected(found, ink);
+    const heaviest = mostOf(kept, ({ mass }) => mass);
+    const dropped = found.filter((p) => 2 * p.mass >= heaviest && !kept.includes(p));
+    if (!dropped.length) return kept;
+    ink = { ...ink, v: ink.v.slice() };
+    for (const { x, y } of dropped) x.forEach((column, i) => (ink.v[y[i] * ink.w + column] = 0));
   }
-  return null;
+  return [];
 }
 
-// Steps 1 and 2.
-function toGrey({ data, width, height }, paper) {
-  const k = Math.ceil(Math.max(width, height) / LARGEST);
-  const [w, h] = [Math.floor(width / k), Math.floor(height / k)];
-  const sums = new Float64Array(w * h);
-  for (let y = 0; y < h * k; y++)
-    for (let x = 0; x < w * k; x++) {
-      const i = 4 * (y * width + x);
-      const colour = 299 * data[i] + 587 * data[i + 1] + 114 * data[i + 2];
-      const grey = colour * data[i + 3] + 1000 * paper * (255 - data[i + 3]);
-      sums[Math.floor(y / k) * w + Math.floor(x / k)] += Math.floor((grey + 127500) / 255000);
-    }
-  const half = (k * k) >> 1;
-  return { v: sums.map((sum) => Math.floor((sum + half) / (k * k))), w, h };
+// Step 5: erase the lines of the paper, unless what is left is as long as the picture.
+function withoutLines(ink) {
+  const lines = findLines(ink);
+  const rest = { ...ink, v: ink.v.map((n, i) => (lines[i] ? 0 : n)) };
+  if (!lines.includes(1) || strongest(rest) < FAINTEST) return ink;
+  const kept = selected(piecesOf(stretched(rest)), ink);
+  const { width, height } = kept.reduce((a, b) => (b.mass > a.mass ? b : a));
+  return 5 * Math.max(width, height) < 4 * Math.max(ink.w, ink.h) ? rest : ink;
 }
 
-// Steps 3 to 5; null if there is too little ink.
-function findInk({ v, w, h }) {
-  const reach = Math.min(Math.floor(Math.max(w, h) / 6), (Math.min(w, h) - 1) >> 1);
-  if (reach < 1) return null;
-  const around = surrounded({ v, w, h }, 2 * reach);
-  let [high, low] = [slide(around, reach, Math.max), slide(around, reach, Math.min)];
-  const at = (i) => (Math.floor(i / w) + reach) * high.w + (i % w) + reach;
-  const contrast = v.map((_, i) => high.v[at(i)] - low.v[at(i)]);
-  const most = contrast.reduce((a, b) => Math.max(a, b));
-  let darker = 0;
-  for (let i = 0; i < v.length; i++)
-    if (2 * contrast[i] > most) darker += Math.sign(high.v[at(i)] + low.v[at(i)] - 2 * v[i]);
-  if (darker > 0) {
-    v = v.map((grey) => 255 - grey);
-    high = { ...low, v: low.v.map((grey) => 255 - grey) };
+// Step 7.
+function piecesOf(ink) {
+  const strong = paint(ink.w, ink.h, (x, y, i) => ink.v[i] >= STRONG);
+  const faint = paint(ink.w, ink.h, (x, y, i) => ink.v[i] > 0 && ink.v[i] < STRONG);
+  const label = new Int32Array(ink.v.length);
+  connected(strong).forEach((region, i) => region.forEach((at) => (label[at] = i + 1)));
+  const kept = spread(strong, ink, 1 + Math.floor(Math.max(ink.w, ink.h) / FADING));
+  for (const region of connected(faint)) {
+    const beside = new Set();
+    for (const at of region)
+      aroundEach(at, ink, (near) => {
+        if (label[near]) beside.add(label[near]);
+      });
+    if (beside.size === 1 && !isAtBorder(pieceAt(region, ink), ink))
+      for (const at of region) kept.v[at] = 1;
   }
-  const paper = slide(high, reach, Math.min).v;
-  const ink = v.map((grey, i) => Math.max(paper[i] - grey, 0));
-  const strongest = ink.slice().sort()[ink.length - 1 - Math.floor(ink.length / 1000)];
-  if (strongest < FAINTEST) return null;
-  const stretch = (n) => Math.floor(((4 * n - strongest) * 255) / (2 * strongest));
-  return { v: ink.map((n) => Math.min(Math.max(stretch(n), 0), 255)), w, h };
+  return connected(kept).map((region) => pieceAt(region, ink));
 }
 
-// Return the picture with `margin` pixels more on each side, turned about its outermost pixels.
-function surrounded({ v, w, h }, margin) {
-  const turned = (get, i, n) => {
-    if (i < 0) return 2 * get(0) - get(-i);
-    return i < n ? get(i) : 2 * get(n - 1) - get(2 * n - 2 - i);
-  };
-  const [across, down] = [w + 2 * margin, h + 2 * margin];
-  const tall = new Float64Array(w * down);
-  for (let y = 0; y < down; y++)
-    for (let x = 0; x < w; x++) tall[y * w + x] = turned((i) => v[i * w + x], y - margin, h);
-  const whole = new Float64Array(across * down);
-  for (let y = 0; y < down; y++)
-    for (let x = 0; x < across; x++) {
-      const grey = turned((i) => tall[y * w + i], x - margin, w);
-      whole[y * across + x] = Math.min(Math.max(grey, 0), 255);
-    }
-  return { v: whole, w: across, h: down };
-}
-
-// Return what `pick` finds in each whole square window, one that reaches so far each way.
-function slide(picture, reach, pick) {
-  return slideAlong(slideAlong(picture, reach, pick), reach, pick);
-}
-
-// Return what `pick` finds in each whole window of a row, rows and columns exchanged.
-//
-// Source: M. van Herk, A fast algorithm for local minimum and maximum filters on rectangular and
-// octagonal kernels, Pattern Recognition Letters 13 (1992), 517-521.
-function slideAlong({ v, w, h }, reach, pick) {
-  const size = 2 * reach + 1;
-  const result = { v: new Float64Array((w - 2 * reach) * h), w: h, h: w - 2 * reach };
-  const [before, after] = [new Float64Array(w), new Float64Array(w)];
-  for (let y = 0; y < h; y++) {
-    // The pick from the start of each stretch of `size` up to a place, and from there to its end.
-    for (let x = 0; x < w; x++) {
-      const n = v[y * w + x];
-      before[x] = x % size ? pick(before[x - 1], n) : n;
-    }
-    for (let x = w - 1; x >= 0; x--) {
-      const n = v[y * w + x];
-      after[x] = (x + 1) % size && x < w - 1 ? pick(after[x + 1], n) : n;
-    }
-    for (let x = 0; x < result.h; x++)
-      result.v[x * h + y] = pick(after[x], before[x + size - 1]);
+// Return what is present, with the pixels `within` that are so many steps away, at most.
+function spread(present, within, times) {
+  const v = present.v.slice();
+  let edge = [];
+  v.forEach((n, i) => n && edge.push(i));
+  for (let step = 0; step < times; step++) {
+    const next = [];
+    for (const at of edge)
+      aroundEach(at, present, (near) => {
+        if (!within.v[near] || v[near]) return;
+        v[near] = 1;
+        next.push(near);
+      });
+    edge = next;
   }
-  return result;
+  return { ...present, v };
 }
 
-// Step 6.
-function withoutSpecks({ v, w, h }) {
-  const [left, pieces] = [v.slice(), []];
-  for (let i = 0; i < v.length; i++) {
-    if (!left[i]) continue;
-    const piece = { pixels: [i], mass: 0 };
-    left[i] = 0;
-    for (const at of piece.pixels) {
-      piece.mass += v[at];
-      const [x, y] = [at % w, Math.floor(at / w)];
-      for (let row = Math.max(y - 1, 0); row <= Math.min(y + 1, h - 1); row++)
-        for (let column = Math.max(x - 1, 0); column <= Math.min(x + 1, w - 1); column++) {
-          if (left[row * w + column]) piece.pixels.push(row * w + column);
-          left[row * w + column] = 0;
-        }
-    }
-    pieces.push(piece);
-  }
-  const biggest = Math.max(...pieces.map(({ mass }) => mass));
-  for (const { pixels, mass } of pieces)
-    if (20 * mass < biggest) for (const at of pixels) v[at] = 0;
-  return { v, w, h };
+// Step 8.
+function selected(pieces, picture) {
+  const mass = (p) => p.mass;
+  const inside = pieces.filter((p) => !isAtBorder(p, picture));
+  if (inside.length && 10 * mostOf(inside, mass) >= mostOf(pieces, mass)) pieces = inside;
+  pieces = pieces.filter((p) => !isFrame(p, pieces));
+  const heaviest = mostOf(pieces, mass);
+  return pieces.filter((p) => 20 * p.mass >= heaviest);
 }
 
-// Step 7, its first half.
-function cropped({ v, w, h }) {
-  let [left, right, top, bottom] = [w, 0, h, 0];
-  v.forEach((n, i) => {
-    if (!n) return;
-    const [x, y] = [i % w, Math.floor(i / w)];
-    [left, right] = [Math.min(left, x), Math.max(right, x + 1)];
-    [top, bottom] = [Math.min(top, y), Math.max(bottom, y + 1)];
+function isAtBorder({ left, right, top, bottom }, { w, h }) {
+  return top === 0 || left === 0 || bottom === h || right === w;
+}
+
+// Return whether a piece has ink in all four corners of its box, and another piece inside.
+function isFrame(frame, pieces) {
+  const high = 1 + Math.floor(frame.height / 8);
+  const wide = 1 + Math.floor(frame.width / 8);
+  const corners = new Set();
+  frame.x.forEach((x, i) => {
+    const y = frame.y[i];
+    for (const [row, isRow] of [y < frame.top + high, y >= frame.bottom - high].entries())
+      for (const [column, isColumn] of [x < frame.left + wide, x >= frame.right - wide].entries())
+        if (isRow && isColumn) corners.add(2 * row + column);
   });
-  const ink = { v: [], w: right - left, h: bottom - top };
-  for (let y = top; y < bottom; y++) ink.v.push(...v.subarray(y * w + left, y * w + right));
-  return ink;
+  return (
+    corners.size === 4 &&
+    pieces.some(
+      (p) =>
+        p.top > frame.top &&
+        p.left > frame.left &&
+        p.bottom < frame.bottom &&
+        p.right < frame.right &&
+        10 * p.mass >= frame.mass,
+    )
+  );
 }
 
-// Step 7, its second half, and step 8.
+// Return the piece of pixels: where they are, their ink and the box around them.
+function piece(x, y, ink) {
+  let [left, right, top, bottom, mass] = [Infinity, 0, Infinity, 0, 0];
+  for (let i = 0; i < x.length; i++) {
+    [left, right] = [Math.min(left, x[i]), Math.max(right, x[i] + 1)];
+    [top, bottom] = [Math.min(top, y[i]), Math.max(bottom, y[i] + 1)];
+    mass += ink[i];
+  }
+  return { x, y, ink, left, right, top, bottom, width: right - left, height: bottom - top, mass };
+}
+
+// Return the piece of the pixels at these places of a picture.
+function pieceAt(places, { v, w }) {
+  const [x, y] = [places.map((i) => i % w), places.map((i) => Math.floor(i / w))];
+  return piece(x, y, places.map((i) => v[i]));
+}
+
+// Return one piece of all their pixels.
+function join(pieces) {
+  return piece(...["x", "y", "ink"].map((key) => pieces.flatMap((p) => p[key])));
+}
+
+// Return the digit that a piece is, 28 x 28 pixels, 0 where there is no ink (steps 9 to 11).
+function normalise({ x, y, ink, left, top, width, height }) {
+  const box = { v: new Int32Array(width * height), w: width, h: height };
+  x.forEach((column, i) => (box.v[(y[i] - top) * width + column - left] = ink[i]));
+  return centred(scaled(box));
+}
+
+// Steps 9 and 10.
 function scaled({ v, w, h }) {
   const longer = Math.max(w, h);
   const size = (n) => Math.max(1, Math.floor((2 * INNER * n + longer) / (2 * longer)));
-  const small = { v: [], w: size(w), h: size(h) };
-  for (let y = 0; y < small.h; y++)
-    for (let x = 0; x < small.w; x++) {
+  const [rows, columns] = [coverage(h, size(h)), coverage(w, size(w))];
+  const sums = rows.flatMap((row) =>
+    columns.map((column) => {
       let sum = 0;
-      for (const [i, tall] of coverage(y, h, small.h))
-        for (const [j, wide] of coverage(x, w, small.w)) sum += tall * wide * v[i * w + j];
-      small.v.push(sum);
-    }
-  const brightest = small.v.reduce((a, b) => Math.max(a, b));
-  return { ...small, v: small.v.map((sum) => Math.floor((255 * sum) / brightest + 0.5)) };
+      for (const [i, tall] of row)
+        for (const [j, wide] of column) sum += tall * wide * v[i * w + j];
+      return sum;
+    }),
+  );
+  const brightest = mostOf(sums, (sum) => sum);
+  const digit = sums.map((sum) => Math.floor((255 * sum) / brightest + 0.5));
+  return { v: digit, w: columns.length, h: rows.length };
 }
 
-// Return which of `before` pixels lie, and how much of each, in pixel `i` of `after`.
-function coverage(i, before, after) {
-  const [first, last] = [(i * before) / after, ((i + 1) * before) / after];
-  const found = [];
-  for (let j = Math.floor(first); j < last; j++)
-    found.push([j, Math.min(last, j + 1) - Math.max(first, j)]);
-  return found;
+// Return for each of `after` new pixels the old ones in it, and how much it covers of each.
+function coverage(before, after) {
+  return Array.from({ length: after }, (_, i) => {
+    const [first, last] = [(i * before) / after, ((i + 1) * before) / after];
+    const found = [];
+    for (let j = Math.floor(first); j < last; j++)
+      found.push([j, Math.min(last, j + 1) - Math.max(first, j)]);
+    return found;
+  });
 }
 
-// Step 9.
+// Step 11.
 function centred({ v, w, h }) {
   const mass = v.reduce((a, b) => a + b);
   const middle = (where) => v.reduce((sum, n, i) => sum + n * where(i), 0) / mass;
-  const place = (m, n) => Math.min(Math.max(Math.floor(14.4 - m), 0), SIDE - n);
+  const place = (m, n) => clip(Math.floor(14.4 - m), 0, SIDE - n);
   const left = place(middle((i) => i % w), w);
   const top = place(middle((i) => Math.floor(i / w)), h);
   const pixels = new Uint8Array(SIDE * SIDE);
