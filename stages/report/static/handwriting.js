@@ -126,7 +126,7 @@ function pieceAt(places, { v, w }) {
 
 // Return one piece of all their pixels.
 function join(pieces) {
-  return piece(...["x", "y", "ink"].map((key) => pieces.flatMap((p) => p[key])));
+  return piece(...["x", "y", "ink"].map((key) => [].concat(...pieces.map((p) => p[key]))));
 }
 
 // Return the digit that a piece is, 28 x 28 pixels, 0 where there is no ink (steps 9 to 11).

@@ -82,23 +82,30 @@ function darkness({ v, w, h }) {
 }
 
 // Return the picture with `margin` pixels more on each side, turned about its outermost pixels.
-function surrounded({ v, w, h }, margin) {
-  const tall = paint(w, h + 2 * margin, (x, y) => turned(v, x, w, h, y - margin));
-  return paint(w + 2 * margin, tall.h, (x, y) =>
-    clip(turned(tall.v, y * w, 1, w, x - margin), 0, 255),
-  );
+function surrounded(picture, margin) {
+  const { v, w, h } = surroundedAlong(surroundedAlong(picture, margin), margin);
+  return { v: v.map((grey) => clip(grey, 0, 255)), w, h };
 }
 
-// Return the i-th of n values, from `first` on in steps; beyond the ends, turned about them.
-function turned(v, first, step, n, i) {
-  if (i < 0) return 2 * v[first] - v[first - i * step];
-  if (i < n) return v[first + i * step];
-  const last = first + (n - 1) * step;
-  return 2 * v[last] - v[last - (i - n + 1) * step];
+// Return the same for the ends of the rows, rows and columns exchanged.
+function surroundedAlong({ v, w, h }, margin) {
+  const result = { v: new Int32Array((w + 2 * margin) * h), w: h, h: w + 2 * margin };
+  for (let y = 0; y < h; y++) {
+    const row = v.subarray(y * w, (y + 1) * w);
+    const place = (x) => (x + margin) * h + y;
+    for (let x = 0; x < w; x++) result.v[place(x)] = row[x];
+    for (let i = 1; i <= margin; i++) {
+      result.v[place(-i)] = 2 * row[0] - row[i];
+      result.v[place(w - 1 + i)] = 2 * row[w - 1] - row[w - 1 - i];
+    }
+  }
+  return result;
 }
 
-function inverted({ v, w, h }) {
-  return { v: v.map((n) => 255 - n), w, h };
+function inverted(picture) {
+  const v = picture.v.slice();
+  for (let i = 0; i < v.length; i++) v[i] = 255 - v[i];
+  return { ...picture, v };
 }
 
 // Return the highest in each whole square window, one that reaches so far each way.
@@ -157,9 +164,16 @@ function thinIn(ink, most) {
 }
 
 // Return the highest in each upright window; beyond its ends a column goes on as it ends.
-function highestUpright({ v, w, h }, reach) {
-  const row = (x) => clip(x - reach, 0, h - 1);
-  return highestAlong(paint(h + 2 * reach, w, (x, y) => v[row(x) * w + y]), reach);
+function highestUpright(picture, reach) {
+  const { v, w, h } = transposed(picture);
+  const longer = { v: new Int32Array((w + 2 * reach) * h), w: w + 2 * reach, h };
+  for (let y = 0; y < h; y++) {
+    const [from, to] = [y * w, y * longer.w + reach];
+    longer.v.fill(v[from], to - reach, to);
+    longer.v.set(v.subarray(from, from + w), to);
+    longer.v.fill(v[from + w - 1], to + w, to + w + reach);
+  }
+  return highestAlong(longer, reach);
 }
 
 // Return where lines from the left to the right border are. They can be where `visible` is, and
@@ -178,11 +192,12 @@ function linesAcross(ink, visible, passable) {
     const isGap = x > 0 && x < places - 1 && filled.v[i - 1] && filled.v[i + 1];
     return filled.v[i] || isGap;
   });
+  const found = new Int32Array(w * h);
   const whole = wholePaths(cells).v;
+  if (!whole.includes(1)) return { v: found, w, h };
   const onPath = (x, y) => whole[y * places + Math.floor(x / step)];
   const paths = paint(w, h, (x, y, i) => passable.v[i] && onPath(x, y));
   const thickness = runHeights(visible).v;
-  const found = new Int32Array(w * h);
   for (const path of connected(paths)) {
     const line = path.filter((i) => visible.v[i]);
     // At each column, so that strokes that cross the line do not outweigh it.
