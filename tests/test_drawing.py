@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from stages.report import drawing
 from stages.report.page import render
 from stages.shared import lowering, network, numerics, primitives
 from stages.shared.errors import StageError
+from stages.shared.novelty import Novelty, Thresholds, familiarity, quantised
 from stages.views import predict
 from stages.views.handwriting import reading
 from tests import zoo
@@ -52,12 +52,11 @@ def probabilities(browser: Browser, images: np.ndarray) -> tuple[np.ndarray, flo
 
 
 def open_drawing(
-    browser: Browser, folder: Path, names: list[str], novelty: dict[str, Any] | None = None
+    browser: Browser, folder: Path, names: list[str], novelty: Novelty | None = None
 ) -> None:
     """Open a page of the part that draws, for the model saved in a folder."""
-    part = drawing.part(network.read(folder / "model.keras"), names)
+    part = drawing.part(network.read(folder / "model.keras"), names, novelty=novelty)
     assert part.missing == ""
-    part.network["novelty"] = novelty
     text = render("drawing.html", drawing=part)
     (folder / "page.html").write_text(f"<!doctype html><meta charset=utf-8>{text}")
     browser.open(folder / "page.html")
@@ -292,46 +291,69 @@ def test_the_names_of_the_classes_tell_what_is_read(
     assert bool(browser.run(GLYPHS)) == (names != CLOTHES)
 
 
-def test_what_is_not_familiar_may_be_no_digit(browser: Browser, page: Path) -> None:
-    images = {"one": PICTURES["plain"][1](), "two": NUMBERS["two digits"][1]()}
-    for name, content in images.items():
-        (page / name).write_bytes(content)
-    layers = network.read(page / "model.keras")
-    for threshold, expected in {
-        0: [r"It reads 3, with [\d.]+% confidence\.", r"This looks like 2 digits: 4 2, with .*"],
-        2: [
+@pytest.mark.parametrize(
+    "threshold, one, two",
+    [
+        (0, r"It reads 3, with [\d.]+% confidence\.", "This looks like 2 digits: 4 2, with .*"),
+        (
+            2,
             r"Not sure this is a digit; if it is one, then most likely 3\.",
             r"Not sure these are digits: 4 2\.",
-        ],
-    }.items():
-        novelty = {
-            "layer": len(layers) - 1,
-            "prototypes": np.eye(len(DIGITS), dtype=int).tolist(),
-            "thresholds": [threshold] * 10,
-        }
-        open_drawing(browser, page, DIGITS, novelty)
-        for name, said in zip(images, expected, strict=True):
-            give(browser, page / name)
-            assert re.fullmatch(said, browser.run(ANSWER))
-
-
-@pytest.mark.parametrize(
-    "features, familiarity",
-    [
-        ([0, 0, 0], 0),
-        ([5, 0, 0], 1),
-        ([0.5, 0.5, 0], 0.8),
-        ([0, 0, -2], 0),
+        ),
     ],
 )
-def test_familiarity_is_how_many_thresholds_the_similarity_exceeds(
-    browser: Browser, page: Path, features: list[float], familiarity: float
+def test_what_is_not_familiar_may_be_no_digit(
+    browser: Browser, page: Path, threshold: float, one: str, two: str
 ) -> None:
-    """Of similarities 0, 1, 1 / sqrt(2) and 0 to the nearest prototype."""
-    tenths = [n / 10 for n in range(10)]
-    novelty = {"prototypes": [[127, 0, 0], [0, -127, 0]], "thresholds": tenths}
-    found = browser.run(f"familiarityOf({features}, {json.dumps(novelty)})")
-    assert found == familiarity
+    prototypes = np.eye(len(DIGITS), dtype=np.int8)
+    last = network.read(page / "model.keras")[-1].name
+    thresholds = Thresholds(layer=last, similarities=[threshold] * 10)
+    open_drawing(browser, page, DIGITS, Novelty(prototypes, thresholds))
+    for content, said in ((PICTURES["plain"][1](), one), (NUMBERS["two digits"][1](), two)):
+        (page / "picture").write_bytes(content)
+        give(browser, page / "picture")
+        assert re.fullmatch(said, browser.run(ANSWER))
+
+
+def test_python_and_page_find_the_same_familiar(browser: Browser, page: Path) -> None:
+    dice = np.random.default_rng(1)
+    prototypes = quantised(dice.random((20, 16)))
+    found = np.round(dice.normal(size=(200, 16)) + prototypes[:1] / 64, 1)
+    features = np.concatenate([np.zeros((1, 16)), np.round(4 * found) / 8, found])
+    similarities = np.linspace(0.3, 0.8, 10).tolist()
+    novelty = Novelty(prototypes, Thresholds(layer="features", similarities=similarities))
+    settings = {"prototypes": prototypes.tolist(), "thresholds": similarities}
+    answers = browser.run(
+        f"{features.tolist()}.map(features => familiarityOf(features, {json.dumps(settings)}))"
+    )
+    expected = [familiarity(novelty, one) for one in features]
+    assert len(set(expected)) > 8
+    np.testing.assert_allclose(answers, expected)
+
+
+def test_the_report_reads_as_the_command_line_does(
+    browser: Browser, real: Path, tmp_path: Path
+) -> None:
+    """With what the run says is familiar; the confidences may differ by one threshold."""
+    evaluation = real / "artifacts/evaluation"
+    classify, _ = predict.load(
+        real / "artifacts/model/model.keras",
+        real / "artifacts/prepared/class-names.json",
+        evaluation / "prototypes.npy",
+        evaluation / "thresholds.json",
+    )
+    browser.open(real / "artifacts/report/report.html")
+    for name, (_, make) in NUMBERS.items():
+        (tmp_path / name).write_bytes(make())
+        give(browser, tmp_path / name)
+        rows = reading.read(predict.read(tmp_path / name), classify)
+        text = " / ".join(" ".join(str(g.probabilities.argmax()) for g in row) for row in rows)
+        assert re.search(rf"\b{text}[,.]", browser.run(ANSWER)), name
+        shown = browser.page.locator("#glyphs figcaption").all_inner_texts()
+        confidences = [float(caption.split()[1].rstrip("%")) / 100 for caption in shown]
+        expected = [glyph.confidence for row in rows for glyph in row]
+        if confidences:
+            np.testing.assert_allclose(confidences, expected, atol=0.101)
 
 
 @pytest.fixture(scope="module")

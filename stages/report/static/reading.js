@@ -25,10 +25,16 @@ function familiarityOf(features, { prototypes, thresholds }) {
   const scale = mostOf(features, Math.abs);
   if (!scale) return 0;
   const rounded = Array.from(features, (n) => roundToEven((127 * n) / scale));
-  const dot = (a, b) => a.reduce((sum, n, i) => sum + n * b[i], 0);
-  const likeness = (p) => dot(rounded, p) / Math.sqrt(dot(rounded, rounded) * dot(p, p));
-  const best = Math.max(...prototypes.map(likeness));
+  const length = Math.sqrt(dot(rounded, rounded));
+  const similarity = (p) => dot(rounded, p) / (length * Math.sqrt(dot(p, p)));
+  const best = Math.max(...prototypes.map(similarity));
   return thresholds.filter((threshold) => best > threshold).length / thresholds.length;
+}
+
+function dot(a, b) {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += a[i] * b[i];
+  return sum;
 }
 
 // Round, halves to the even number.
