@@ -175,7 +175,8 @@ def sentence(rows: list[list[reading.Glyph]]) -> str:
     """Return what the page is to say of digits."""
     text = " / ".join(" ".join(str(g.probabilities.argmax()) for g in row) for row in rows)
     confidences = [glyph.confidence for row in rows for glyph in row]
-    unsure, sure = min(confidences) < 0.5, f", with {np.prod(confidences):.1%} confidence."
+    least = min(confidences)
+    unsure, sure = least < predict.SURE, f", with {least:.1%} confidence."
     if len(confidences) > 1:
         several = f"This looks like {len(confidences)} digits: {text}{sure}"
         return f"Not sure these are digits: {text}." if unsure else several

@@ -12,6 +12,8 @@
   const pen = canvas.getContext("2d", { willReadFrequently: true });
   // The most pixels that a picture may have.
   const MAX_PIXELS = 50_000_000;
+  // Below this confidence an answer is a guess, as in predict.py.
+  const SURE = 0.3;
 
   let strokes = []; // each a list of points, in pixels of the canvas
   let picture = null; // dropped, pasted or opened: { shown: its bitmap, data: its pixels }
@@ -139,13 +141,13 @@
 
   function reading(rows) {
     const text = rows.map((row) => row.map((glyph) => names[best(glyph)]).join(" ")).join(" / ");
-    const confidences = glyphs.map(confidence);
-    if (Math.min(...confidences) < 0.5) {
+    const least = Math.min(...glyphs.map(confidence));
+    if (least < SURE) {
       if (!areCharacters) return `Not sure: most likely ${text}.`;
       if (glyphs.length > 1) return `Not sure these are ${noun}s: ${text}.`;
       return `Not sure this is a ${noun}; if it is one, then most likely ${text}.`;
     }
-    const sure = `with ${percent(confidences.reduce((a, b) => a * b))} confidence`;
+    const sure = `with ${percent(least)} confidence`;
     if (glyphs.length === 1) return `It reads ${text}, ${sure}.`;
     return `This looks like ${glyphs.length} ${noun}s: ${text}, ${sure}.`;
   }
