@@ -84,8 +84,9 @@
     const first = glyphs[0] || blank;
     show(part("seen"), first.image);
     bars.forEach(([bar, number], i) => {
-      bar.style.width = glyphs.length ? `${100 * first.probabilities[i]}%` : 0;
-      number.textContent = glyphs.length ? percent(first.probabilities[i]) : "";
+      const score = first.probabilities[i] * first.familiarity;
+      bar.style.width = glyphs.length ? `${100 * score}%` : 0;
+      number.textContent = glyphs.length ? percent(score) : "";
     });
     grids.forEach(([target, i]) => showFilters(target, first.activations[i]));
     showGlyphs(glyphs.length > 1 ? found : []);

@@ -5,7 +5,7 @@
 
 // As in reading.py.
 const MOST_PIECES = 30;
-const [DIGIT, CUT, JOIN, GAP] = [0.3, 2, 1.5, 4];
+const [DIGIT, CUT, JOIN, GAP, WIDE] = [0.3, 1, 1.5, 4, 2];
 const [MOST_CUTS, MOST_JOINED, UNFAMILIAR] = [3, 5, 0.3];
 
 // Return the glyphs of each row, in reading order, no row if the picture, as ImageData, is blank;
@@ -122,7 +122,7 @@ function cut(p, height) {
     for (let x = step; x < p.width - step; x++) {
       const isLeast = counts[x] === Math.min(...counts.subarray(x - step, x + step + 1));
       const isApart = !cuts.length || x - cuts[cuts.length - 1] > step;
-      if (isLeast && 3 * counts[x] <= height && isApart) cuts.push(x);
+      if (isLeast && 2 * counts[x] <= height && isApart) cuts.push(x);
     }
     cuts = cuts.sort((a, b) => counts[a] - counts[b] || a - b).slice(0, MOST_CUTS);
   }
@@ -168,5 +168,6 @@ function glyphOf(parts, isCut, height, classify) {
   if (isCut && (likelihood < 0.5 || 2 * p.height < height)) return null;
   const gap = gaps.reduce((a, b) => a + b, 0);
   const cost = DIGIT - Math.log(likelihood) + CUT * parts[0].isCut;
-  return { glyph, cost: cost + JOIN * gaps.length + (GAP * gap) / height };
+  const wider = Math.max(0, p.width / height - 1);
+  return { glyph, cost: cost + JOIN * gaps.length + (GAP * gap) / height + WIDE * wider };
 }

@@ -4,8 +4,8 @@ MNIST's authors scaled scanned digits into 20 x 20 pixels, keeping the aspect, a
 mass in 28 x 28 (Y. LeCun et al., Gradient-based learning applied to document recognition,
 Proceedings of the IEEE 86, 1998, section III.A). A drawing or a photo needs more before that. These
 are the steps, in integers but for the last four of `normalise`, so that the page of the report,
-where `stages/report/static/handwriting.js` and `reading.js` take the same steps, makes the same
-images and reads the same digits.
+where `paper.js`, `handwriting.js` and `reading.js` of `stages/report/static` take the same steps,
+makes the same images and reads the same digits.
 
 `paper` and `lines`: what is ink?
 

@@ -14,8 +14,9 @@ from stages.views.handwriting.pieces import Piece, common, join
 # More pieces of ink are a page of text, or no handwriting at all.
 MOST_PIECES = 30
 # What joining parts to digits costs, beside minus the logarithm of each digit's likelihood: each
-# digit, each cut through a part, each join of parts, the gap there in heights of the row.
-DIGIT, CUT, JOIN, GAP = 0.3, 2.0, 1.5, 4.0
+# digit, each cut through a part, each join of parts, the gap there, and by how much the digit is
+# wider than high, both in heights of the row.
+DIGIT, CUT, JOIN, GAP, WIDE = 0.3, 1.0, 1.5, 4.0, 2.0
 MOST_CUTS, MOST_JOINED = 3, 5
 UNFAMILIAR = 0.3  # the least familiarity that counts there
 
@@ -131,7 +132,7 @@ def _cut(p: Piece, height: int) -> Iterator[Part]:
         step = max(2, height * 3 // 20)
         for x in range(step, p.width - step):
             is_least = counts[x] == counts[max(0, x - step) : x + step + 1].min()
-            if is_least and 3 * counts[x] <= height and (not cuts or x - cuts[-1] > step):
+            if is_least and 2 * counts[x] <= height and (not cuts or x - cuts[-1] > step):
                 cuts.append(x)
         cuts = sorted(sorted(cuts, key=lambda x: (counts[x], x))[:MOST_CUTS])
     ends = [0, *cuts, p.width]
@@ -172,4 +173,5 @@ def _glyph(
     if is_cut and (likelihood < 0.5 or 2 * p.height < height):
         return None
     cost = DIGIT - math.log(likelihood) + CUT * parts[0].is_cut
+    cost += WIDE * max(0.0, p.width / height - 1)
     return cost + JOIN * len(joins) + GAP * sum(gaps) / height, glyph
