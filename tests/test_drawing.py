@@ -299,7 +299,7 @@ def test_the_names_of_the_classes_tell_what_is_read(
         (
             2,
             r"Not sure this is a digit; if it is one, then most likely 3\.",
-            r"Not sure these are digits: 4 2\.",
+            r"Not sure that all of these are digits: 4 2\.",
         ),
     ],
 )

@@ -128,7 +128,7 @@ def test_what_cannot_be_read_is_named_in_a_line_and_the_rest_is_read(workspace: 
             "half.png is not a picture that can be read: ",
             "huge.png has 8000 x 8000 pixels, more than 50,000,000",
             "there is no file none.png",
-            ". is not a picture that can be read: ",
+            ". is a folder: give the pictures in it, such as ./*.png",
         ],
         strict=True,
     ):

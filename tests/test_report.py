@@ -274,7 +274,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Outline:
 def test_page_opens_with_the_verdict_and_has_every_section_in_order(page: Outline) -> None:
     verdict = "Accuracy 80.00% on 120 unseen test images (95% interval 70.00% to 90.00%)"
     assert f"{verdict}, 24 errors." in page.text
-    assert page.headings["h1"] == ["Model report"]
+    assert page.headings["h1"] == ["MNIST: model report"]
     assert page.headings["h2"] == [*SECTIONS]
     assert page.text.count("Same bits & all.") == 1
 

@@ -1,8 +1,8 @@
 """Read the digits in pictures of handwriting with the trained network.
 
-Reads the model, the class names and what `evaluate` knows of familiar images, from the workspace;
-writes nothing. Each digit is first made to look like one of MNIST's, as
-`stages/views/handwriting/__init__.py` describes.
+Reads the results of train and evaluate in the workspace; writes nothing. The confidence is the
+probability times the familiarity, how much the picture is like the data. Each digit is first made
+to look like one of MNIST's, as `stages/views/handwriting/__init__.py` describes.
 """
 
 import argparse
@@ -35,6 +35,8 @@ SHADES = " .:-=+*#%@"
 SHAPE = (normalise.SIDE, normalise.SIDE, 1)
 # Below this confidence an answer is a guess.
 SURE = 0.3
+# Of more pictures only the table is printed.
+MOST_SHOWN = 8
 # From an image, (28, 28, 1) uint8, to the output of each layer.
 Network = Callable[[np.ndarray], Sequence[np.ndarray]]
 
@@ -70,6 +72,8 @@ def _order(glyph: Glyph) -> list[int]:
 
 def read(path: Path) -> np.ndarray:
     """Return the picture at `path`, upright, (height, width, 4) uint8; see `pictures.read`."""
+    if path.is_dir():
+        raise StageError(f"{path} is a folder: give the pictures in it, such as {path}/*.png")
     return np.array(pictures.read(path, str(path)).convert("RGBA"))
 
 
@@ -151,7 +155,7 @@ def as_text(predictions: Sequence[Prediction]) -> str:
         first, *others = prediction.glyphs
         second = _order(first)[1]
         guess = f"{prediction.names[second]} ({first.scores[second]:.1%})"
-        note = "not sure: little like the training images" if prediction.confidence < SURE else ""
+        note = "not sure: little like the data" if prediction.confidence < SURE else ""
         rows.append(
             (
                 prediction.file,
@@ -163,6 +167,12 @@ def as_text(predictions: Sequence[Prediction]) -> str:
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    if len(predictions) > MOST_SHOWN:
+        lines += [
+            "",
+            f"(of at most {MOST_SHOWN} pictures this shows what the network receives, too)",
+        ]
+        return "\n".join(lines)
     for prediction in predictions:
         lines += ["", f"{prediction.file}, as the network receives it:"]
         lines += _side_by_side([glyph.image for glyph in prediction.glyphs])
@@ -212,13 +222,23 @@ def _fields(prediction: Prediction) -> dict[str, object]:
 def main() -> None:
     """Print the predictions for the pictures on the command line; exit 1 if one cannot be read."""
     parser = argparse.ArgumentParser(prog="python -m stages.views.predict", description=__doc__)
-    parser.add_argument("pictures", nargs="+", type=Path, help="pictures of digits")
-    parser.add_argument("--model", type=Path, default=workspace.MODEL)
-    parser.add_argument("--class-names", type=Path, default="artifacts/prepared/class-names.json")
-    evaluation = Path("artifacts/evaluation")
-    parser.add_argument("--prototypes", type=Path, default=evaluation / "prototypes.npy")
-    parser.add_argument("--thresholds", type=Path, default=evaluation / "thresholds.json")
-    parser.add_argument("--json", dest="show", action="store_const", const=as_json, default=as_text)
+    files: list[tuple[str, str, Path]] = [
+        ("--model", "the network", workspace.MODEL),
+        ("--class-names", "of its classes", Path("artifacts/prepared/class-names.json")),
+        ("--prototypes", "that tell what is familiar", Path("artifacts/evaluation/prototypes.npy")),
+        ("--thresholds", "of familiarity", Path("artifacts/evaluation/thresholds.json")),
+    ]
+    parser.add_argument("pictures", nargs="+", type=Path, help="pictures of a digit or a number")
+    for option, about, file in files:
+        parser.add_argument(option, type=Path, default=file, help=f"{about}; {file}")
+    parser.add_argument(
+        "--json",
+        help="for scripts; sure is false below a confidence of 30 %%",
+        dest="show",
+        action="store_const",
+        const=as_json,
+        default=as_text,
+    )
     options = parser.parse_args()
     predictions, failed = [], False
     try:

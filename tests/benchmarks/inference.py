@@ -23,7 +23,7 @@ CALLS = 6
 def measure(clone: Clone, runs: int) -> list[Figure]:
     """Return images/s over the test digits, of the first call and of a later one."""
     clone.set("train", "epochs", 1)
-    clone.dvc("repro", "train")  # predict refuses a model that DVC has not recorded
+    clone.dvc("repro", "evaluate")  # predict refuses what DVC has not recorded
     picture = clone.folder / "digit.png"
     test_images = artifacts.read_array(clone.folder / recipe.paths("evaluate")["test_images"])
     Image.fromarray(test_images[0, ..., 0]).save(picture)

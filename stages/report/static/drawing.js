@@ -18,6 +18,7 @@
   let strokes = []; // each a list of points, in pixels of the canvas
   let picture = null; // dropped, pasted or opened: { shown: its bitmap, data: its pixels }
   let start = null; // the picture that the page opens with
+  let replaced = null; // the picture that strokes took the place of
   let glyphs = []; // what is read
   const kept = []; // each [pixels, true label]
 
@@ -84,7 +85,9 @@
     const first = glyphs[0] || blank;
     show(part("seen"), first.image);
     bars.forEach(([bar, number], i) => {
-      const score = first.probabilities[i] * first.familiarity;
+      // The last one is for what is in no class.
+      const isClass = i < names.length;
+      const score = isClass ? first.probabilities[i] * first.familiarity : 1 - first.familiarity;
       bar.style.width = glyphs.length ? `${100 * score}%` : 0;
       number.textContent = glyphs.length ? percent(score) : "";
     });
@@ -93,6 +96,13 @@
     // A test image must not become a training image.
     part("keep").disabled = glyphs.length !== 1 || (picture !== null && picture === start);
     return found;
+  }
+
+  // Scroll the bars, which may be many, to that of a label.
+  function reveal(label) {
+    const row = bars[label][0].closest("tr");
+    const box = row.closest(".scroll");
+    box.scrollTop = row.offsetTop - box.clientHeight / 2;
   }
 
   // Show rows of glyphs with their confidence in place of the only one.
@@ -126,7 +136,10 @@
   // Announce what is read; not during a stroke, or a screen reader would repeat itself.
   function say() {
     const found = read();
-    if (glyphs.length) part("truth").value = best(glyphs[0]);
+    if (glyphs.length) {
+      part("truth").value = best(glyphs[0]);
+      reveal(best(glyphs[0]));
+    }
     part("answer").textContent = glyphs.length ? reading(found) : problem(found);
   }
 
@@ -145,7 +158,7 @@
     const least = Math.min(...glyphs.map(confidence));
     if (least < SURE) {
       if (!areCharacters) return `Not sure: most likely ${text}.`;
-      if (glyphs.length > 1) return `Not sure these are ${noun}s: ${text}.`;
+      if (glyphs.length > 1) return `Not sure that all of these are ${noun}s: ${text}.`;
       return `Not sure this is a ${noun}; if it is one, then most likely ${text}.`;
     }
     const sure = `with ${percent(least)} confidence`;
@@ -166,13 +179,14 @@
   }
 
   function clear() {
-    [strokes, picture] = [[], null];
+    [strokes, picture, replaced] = [[], null, null];
     say();
   }
 
   function undo() {
     if (picture) return clear();
     strokes.pop();
+    if (!strokes.length) [picture, replaced] = [replaced, null];
     say();
   }
 
@@ -188,7 +202,8 @@
     }
     const context = make("canvas", "", { width: w, height: h }).getContext("2d");
     context.drawImage(shown, 0, 0);
-    [strokes, picture] = [[], { shown, data: context.getImageData(0, 0, w, h) }];
+    [strokes, replaced] = [[], null];
+    picture = { shown, data: context.getImageData(0, 0, w, h) };
     say();
   }
 
@@ -220,8 +235,8 @@
     part("labels").href = idx([count], [Uint8Array.from(kept, ([, label]) => label)]);
   }
 
-  const bars = names.map((name, label) => {
-    part("truth").append(make("option", name, { value: label }));
+  part("truth").append(...names.map((name, label) => make("option", name, { value: label })));
+  const bars = (novelty ? [...names, "none of these"] : names).map((name) => {
     const row = part("bars").tBodies[0].insertRow();
     row.append(make("th", name, { scope: "row" }));
     const bar = row.insertCell().appendChild(make("div"));
@@ -251,7 +266,7 @@
   };
   canvas.addEventListener("pointerdown", (event) => {
     if (!event.isPrimary || event.button) return;
-    if (picture) clear();
+    if (picture) [picture, replaced] = [null, picture];
     canvas.setPointerCapture(event.pointerId);
     strokes.push([place(event)]);
     soon();
