@@ -200,7 +200,7 @@ def as_json(predictions: Sequence[Prediction]) -> str:
 
 
 def _fields(prediction: Prediction) -> dict[str, object]:
-    digits = [
+    digits: list[dict[str, object]] = [
         {
             "digit": prediction.names[_order(glyph)[0]],
             "confidence": glyph.confidence,
@@ -210,13 +210,14 @@ def _fields(prediction: Prediction) -> dict[str, object]:
         }
         for glyph in prediction.glyphs
     ]
-    return {
+    found = {
         "file": prediction.file,
         "digit": prediction.text,
         "confidence": prediction.confidence,
         "sure": prediction.confidence >= SURE,
-        "digits": digits,
     }
+    # Of a number each digit has its own.
+    return found | ({"digits": digits} if len(digits) > 1 else digits[0])
 
 
 def main() -> None:
