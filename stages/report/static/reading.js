@@ -5,7 +5,7 @@
 
 // As in reading.py.
 const MOST_PIECES = 30;
-const [DIGIT, CUT, JOIN, GAP, WIDE] = [0.3, 1, 1.5, 4, 2];
+const [DIGIT, CUT, JOIN, GAP, WIDE] = [0.3, 1.5, 1.5, 4, 2];
 const [MOST_CUTS, MOST_JOINED, UNFAMILIAR] = [3, 5, 0.3];
 
 // Return the glyphs of each row, in reading order, no row if the picture, as ImageData, is blank;

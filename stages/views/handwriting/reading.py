@@ -16,7 +16,7 @@ MOST_PIECES = 30
 # What joining parts to digits costs, beside minus the logarithm of each digit's likelihood: each
 # digit, each cut through a part, each join of parts, the gap there, and by how much the digit is
 # wider than high, both in heights of the row.
-DIGIT, CUT, JOIN, GAP, WIDE = 0.3, 1.0, 1.5, 4.0, 2.0
+DIGIT, CUT, JOIN, GAP, WIDE = 0.3, 1.5, 1.5, 4.0, 2.0
 MOST_CUTS, MOST_JOINED = 3, 5
 UNFAMILIAR = 0.3  # the least familiarity that counts there
 
