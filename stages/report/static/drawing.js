@@ -20,6 +20,7 @@
   let start = null; // the picture that the page opens with
   let replaced = null; // the picture that strokes took the place of
   let glyphs = []; // what is read
+  let whole = null; // the image of all the ink as one digit
   const kept = []; // each [pixels, true label]
 
   function make(kind, text, attributes = {}) {
@@ -63,13 +64,15 @@
     return { image, activations, probabilities, familiarity };
   }
 
-  // Return what is on the canvas, as `readPicture` does.
+  // Return what is on the canvas, as `readPieces` does.
   function find() {
+    whole = null;
     if (!picture && !strokes.length) return [];
     const drawn = picture ? picture.data : pen.getImageData(0, 0, canvas.width, canvas.height);
-    if (areCharacters) return readPicture(drawn, classify);
     const pieces = findPieces(drawn);
-    return pieces.length ? [[classify(normalise(join(pieces)))]] : [];
+    whole = pieces.length ? normalise(join(pieces)) : null;
+    if (areCharacters) return readPieces(pieces, classify);
+    return whole ? [[classify(whole)]] : [];
   }
 
   // Return the label of the most probable class.
@@ -83,7 +86,7 @@
     const found = find();
     glyphs = found.crowded ? [] : found.flat();
     const first = glyphs[0] || blank;
-    show(part("seen"), first.image);
+    show(part("seen"), whole || blank.image);
     bars.forEach(([bar, number], i) => {
       // The last one is for what is in no class.
       const isClass = i < names.length;
@@ -94,7 +97,7 @@
     grids.forEach(([target, i]) => showFilters(target, first.activations[i]));
     showGlyphs(glyphs.length > 1 ? found : []);
     // A test image must not become a training image.
-    part("keep").disabled = glyphs.length !== 1 || (picture !== null && picture === start);
+    part("keep").disabled = !whole || (picture !== null && picture === start);
     return found;
   }
 
@@ -298,7 +301,7 @@
   document.addEventListener("paste", ({ clipboardData }) => open(clipboardData.files[0]));
   part("teach").addEventListener("submit", (event) => {
     event.preventDefault();
-    kept.push([glyphs[0].image, Number(part("truth").value)]);
+    kept.push([whole, Number(part("truth").value)]);
     list();
   });
   part("forget").addEventListener("click", () => {

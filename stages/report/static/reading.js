@@ -8,10 +8,9 @@ const MOST_PIECES = 30;
 const [DIGIT, CUT, JOIN, GAP, WIDE] = [0.3, 1.5, 1.5, 4, 2];
 const [MOST_CUTS, MOST_JOINED, UNFAMILIAR] = [3, 5, 0.3];
 
-// Return the glyphs of each row, in reading order, no row if the picture, as ImageData, is blank;
-// or {crowded: how many pieces of ink there are}. `classify` makes a glyph of an image.
-function readPicture(picture, classify) {
-  const found = findPieces(picture);
+// Return the glyphs of each row, in reading order, that pieces of ink are; or {crowded: how many
+// pieces there are}. `classify` makes a glyph of an image.
+function readPieces(found, classify) {
   if (found.length > MOST_PIECES) return { crowded: found.length };
   return rowsOf(found).map((row) => readRow(partsOf(row), classify));
 }
