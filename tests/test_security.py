@@ -102,7 +102,7 @@ def assert_plain(name: str, content: bytes) -> None:
     assert not is_pickle(content), name
     if name.endswith(".npy"):
         array = np.load(io.BytesIO(content), allow_pickle=False)
-        assert array.dtype.kind in "uf", name
+        assert array.dtype.kind in "iuf", name
         assert content.endswith(array.tobytes()), name
     elif name.endswith((".h5", ".hdf5")):
         with h5py.File(io.BytesIO(content)) as file:
