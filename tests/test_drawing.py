@@ -16,7 +16,7 @@ from stages.shared import lowering, network, numerics, primitives
 from stages.shared.errors import StageError
 from stages.shared.novelty import Novelty, Thresholds, familiarity, quantised
 from stages.views import predict
-from stages.views.handwriting import reading
+from stages.views.handwriting import classifier, reading
 from tests import zoo
 from tests.browser import Browser
 from tests.pictures import NUMBERS, PICTURES, STROKES, grey
@@ -336,7 +336,7 @@ def test_the_report_reads_as_the_command_line_does(
 ) -> None:
     """With what the run says is familiar; the confidences may differ by one threshold."""
     evaluation = real / "artifacts/evaluation"
-    classify, _ = predict.load(
+    classify, _ = classifier.load(
         real / "artifacts/model/model.keras",
         real / "artifacts/prepared/class-names.json",
         evaluation / "prototypes.npy",

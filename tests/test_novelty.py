@@ -1,13 +1,17 @@
 """Novelty: what is unlike the validation images is not familiar, on every CPU alike."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from stages.evaluate import novelty as fitting
-from stages.shared import artifacts, novelty, numerics
+from stages.shared import artifacts, lowering, network, novelty, numerics, primitives
 from stages.shared.errors import StageError
+from stages.shared.novelty import Thresholds
+from tests import zoo
+from tests.test_network import IMAGES, save_network
 
 keras = numerics.keras()
 SIZE = 32
@@ -55,6 +59,38 @@ def test_the_size_of_features_does_not_matter() -> None:
     assert novelty.familiarity(FITTED, row) == novelty.familiarity(FITTED, 1000 * row)
 
 
+def nested() -> Any:
+    layers = keras.layers
+    backbone = keras.Sequential(
+        [layers.Conv2D(4, 3, activation="relu"), layers.GlobalAveragePooling2D()], name="backbone"
+    )
+    end = layers.Dense(10, activation="softmax")
+    return keras.Sequential([layers.Input((28, 28, 1)), backbone, end])
+
+
+@pytest.mark.parametrize("name", ["nested", *zoo.NETWORKS])
+def test_the_features_are_found_again_in_the_saved_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Whatever the network: by Keras, which fits on them, and by the page and the command line."""
+    monkeypatch.setattr(zoo, "IMAGE_SHAPE", IMAGES.shape[1:])
+    path = tmp_path / "model.keras"
+    if name == "nested":
+        nested().save(path)
+    else:
+        save_network(path, name)
+    model = keras.models.load_model(path)
+    found = fitting.features(model)
+    assert found is not None
+    layers = network.read(path)
+    place = novelty.place(
+        FITTED._replace(thresholds=Thresholds(layer=found[0], similarities=[])), layers
+    )
+    outputs = primitives.run(lowering.lower(layers), IMAGES[0])[place]
+    expected = np.asarray(keras.Model(model.inputs, found[1])(IMAGES[:1]))[0]
+    np.testing.assert_allclose(outputs, expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("last", [[], ["dense"], ["flatten", "dense", "softmax"]])
 def test_features_are_what_the_last_dense_layer_takes(last: list[str]) -> None:
     kinds = {
@@ -64,7 +100,7 @@ def test_features_are_what_the_last_dense_layer_takes(last: list[str]) -> None:
     }
     start = [keras.layers.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, name="convolution")]
     found = fitting.features(keras.Sequential([*start, *map(kinds.get, last)]))
-    assert (found and found[0]) == ("flat" if "flatten" in last else None)
+    assert (found and found[0]) == ("logits" if "flatten" in last else None)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

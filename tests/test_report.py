@@ -36,6 +36,7 @@ from stages.report import (
     mosaic,
     palette,
     pictures,
+    robustness,
 )
 from stages.report import page as html
 from stages.report.inputs import Predictions
@@ -787,7 +788,7 @@ def test_colour_is_shown_in_colour_and_dim_images_bright() -> None:
 
 def test_every_corruption_has_a_function_a_unit_and_an_explanation() -> None:
     names = [*get_args(tables.Corruption)]
-    assert [*corruptions.ALL] == [*figures.UNITS] == [*html.EFFECTS] == names
+    assert [*corruptions.ALL] == [*robustness.UNITS] == [*robustness.EFFECTS] == names
 
 
 def test_page_and_figures_share_a_palette(page: Outline) -> None:
@@ -842,7 +843,7 @@ def test_every_axis_has_a_label() -> None:
     rows = {"corruption": np.array(["fog", "fog", "zigzag"]), "severity": np.arange(3)}
     rows |= {name: np.full(3, 0.5) for name in ("accuracy", "accuracy_low", "accuracy_high")}
     with figures.style([fonts.DEFAULT]):
-        panels = figures.robustness(rows)
+        panels = robustness.drawn(rows)
         pairs = [figures.learning_curves(epochs), figures.reliability(bins)]
     assert list(panels) == ["fog", "zigzag"]
     for figure in (*panels.values(), *pairs):

@@ -16,25 +16,24 @@ PERCENT = range(1, 16)  # of the validation images, for each threshold
 
 
 def features(model: "keras.Model") -> "tuple[str, keras.KerasTensor] | None":
-    """Return the name and the output of the layer that the model's last dense layer takes.
+    """Return the name of the model's last dense layer, and what it takes.
 
     None if there is no dense layer, or it is called more than once or not on plain features.
     """
     dense = [layer for layer in model.layers if type(layer).__name__ == "Dense"]
     try:
         found = dense[-1].input
-        name: str = found._keras_history.operation.name
     except (AttributeError, IndexError, ValueError):
         return None
-    return (name, found) if len(found.shape) == 2 else None
+    return (dense[-1].name, found) if len(found.shape) == 2 else None
 
 
 def fit(name: str, outputs: np.ndarray, labels: np.ndarray) -> Novelty:
     """Return prototypes, of every other image of a class, and thresholds, of the others.
 
     Args:
-        name: of the layer.
-        outputs: (n, size) float32, its outputs for validation images.
+        name: of the layer that takes the features.
+        outputs: (n, size) float32, the features of validation images.
         labels: (n,) integers, of these images.
     """
     found = quantised(outputs)

@@ -13,7 +13,18 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-from stages.report import card, confusion, drawing, figures, fonts, gallery, inputs, mosaic, page
+from stages.report import (
+    card,
+    confusion,
+    drawing,
+    figures,
+    fonts,
+    gallery,
+    inputs,
+    mosaic,
+    page,
+)
+from stages.report import robustness as robust
 from stages.report.drawing import Drawing
 from stages.report.inputs import Predictions
 from stages.report.params import Params
@@ -77,24 +88,12 @@ def draw(
         drawings = {
             name: figures.svg(name, figure, figures.DESCRIPTIONS[name])
             for name, figure in drawn.items()
-        } | {"robustness": panels(plotted["robustness"])}
+        } | {"robustness": robust.panels(plotted["robustness"])}
         files = {name: drawn[name] for name in ("learning_curves", "classes", "reliability")} | {
             "confusion_matrix": confusion.matrix(counts, predictions.names),
             "mistakes": mosaic.draw(cells, predictions),
         }
         return drawings, {name: figures.png(file, params.dpi) for name, file in files.items()}
-
-
-def panels(robustness: Table) -> Markup:
-    """Return the figures of the robustness as SVG, one per corruption."""
-    return Markup().join(
-        figures.svg(
-            f"robustness-{name}",
-            figure,
-            f"Accuracy on test images by severity of {figures.readable(name).lower()}.",
-        )
-        for name, figure in figures.robustness(robustness).items()
-    )
 
 
 def main(
@@ -174,7 +173,7 @@ def main(
         classes=page.classes(plotted["classes"]),
         filters=gallery.filters(layers, scored.images[0]),
         epochs=len(plotted["learning_curves"]["epoch"]),
-        corruptions=page.corruptions(plotted["robustness"]),
+        corruptions=robust.rows(plotted["robustness"]),
         corrupted_images=int(plotted["robustness"]["count"][0]),
         parameters=page.parameters(sections),
         layers=page.layers(layers),

@@ -9,7 +9,7 @@ import numpy as np
 from stages.shared.errors import StageError
 from stages.shared.lowering import Program, lower
 from stages.shared.network import Layer
-from stages.shared.novelty import Novelty
+from stages.shared.novelty import Novelty, place
 
 # Parameters that fit: each takes four characters of a page of three million.
 MAX_PARAMETERS = 600_000
@@ -65,7 +65,7 @@ def _novelty(layers: Sequence[Layer], novelty: Novelty | None) -> dict[str, Any]
     if novelty is None:
         return None
     return {
-        "layer": [layer.name for layer in layers].index(novelty.thresholds.layer),
+        "layer": place(novelty, layers),
         "prototypes": novelty.prototypes.tolist(),
         "thresholds": novelty.thresholds.similarities,
     }

@@ -3,7 +3,6 @@
 import io
 import math
 import re
-import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,33 +22,14 @@ from matplotlib.ticker import (
 )
 
 from stages.report import palette
-from stages.shared.tables import Corruption, Table
+from stages.shared.tables import Table
 
 # Inches: a phone, which has room for 320 pixels, shows a point of them as a pixel.
 WIDTH = 4.5
-PANEL = (2.15, 2.1)
 LEGEND = {"ncols": 2, "columnspacing": 1.2, "handlelength": 1.2}
 # With fewer images a bin's accuracy says little.
 FEW = 10
 PERCENT = FuncFormatter(lambda fraction, _: f"{round(100 * fraction, 6):g}%")
-# Units of the severity of each corruption.
-UNITS: dict[Corruption, str] = {
-    "shot_noise": "grey values per photon",
-    "impulse_noise": "% of the pixels",
-    "glass_blur": "pixels",
-    "motion_blur": "pixels",
-    "shear": "% of the height",
-    "scale": "% smaller",
-    "rotate": "degrees",
-    "brightness": "grey values",
-    "translate": "pixels each way",
-    "stripe": "% of the width",
-    "fog": "% of the light",
-    "spatter": "% of the area",
-    "dotted_line": "lines",
-    "zigzag": "lines",
-    "canny_edges": "% of the light",
-}
 # For screen readers.
 DESCRIPTIONS = {
     "learning_curves": "Training and validation by epoch: loss, above, and error rate, below.",
@@ -221,44 +201,3 @@ def _count(axes: Axes, bins: Table) -> None:
     axes.set_xlabel("confidence (highest probability)")
     axes.set_xlim(-0.01, 1.01)
     axes.xaxis.set_major_formatter(PERCENT)
-
-
-def readable(name: str) -> str:
-    """Return the name of a corruption as a heading has it."""
-    return name.replace("_", " ").capitalize()
-
-
-def robustness(corruptions: Table) -> dict[str, Figure]:
-    """Return a figure of accuracy by severity, with its 95% interval, by corruption.
-
-    Args:
-        corruptions: `corruption`, `severity`, `accuracy`, `accuracy_low`, `accuracy_high`, each
-            (rows,).
-    """
-    names = dict.fromkeys(corruptions["corruption"].tolist())
-    columns = ("severity", "accuracy", "accuracy_low", "accuracy_high")
-    return {
-        name: _panel(
-            name,
-            *(corruptions[column][corruptions["corruption"] == name] for column in columns),
-        )
-        for name in names
-    }
-
-
-def _panel(
-    name: Corruption, severity: np.ndarray, accuracy: np.ndarray, low: np.ndarray, high: np.ndarray
-) -> Figure:
-    """Return the figure of one corruption, from arrays (severities,)."""
-    figure = Figure(PANEL, layout="constrained")
-    axes = figure.subplots()
-    axes.fill_between(severity, low, high, color="C0", alpha=0.2, linewidth=0)
-    axes.plot(severity, accuracy, "o-", clip_on=False)
-    axes.set_title(readable(name))
-    # Two lines in any case: then all panels are alike.
-    axes.set_xlabel("\n".join([*textwrap.wrap(UNITS[name], 18), ""][:2]))
-    axes.set_ylabel("accuracy")
-    axes.set_ylim(0, 1.02)
-    axes.yaxis.set_major_formatter(PERCENT)
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    return figure

@@ -12,10 +12,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from stages.report import palette
-from stages.report.figures import readable, short
+from stages.report.figures import short
 from stages.report.inputs import Predictions
 from stages.shared.network import Layer
-from stages.shared.tables import Corruption, Disputed, Table
+from stages.shared.tables import Disputed, Table
 
 Row = tuple[Any, ...]
 # The settings of a layer that the page shows, the last ones if they are not what is usual.
@@ -24,24 +24,6 @@ SETTINGS = (
     *("rate", "activation", "scale", "offset", "momentum"),
 )
 USUAL = {"strides": [1, 1], "dilation_rate": [1, 1], "groups": 1, "use_bias": True}
-# What each corruption makes of an image.
-EFFECTS: dict[Corruption, str] = {
-    "shot_noise": "grainy, as in dim light",
-    "impulse_noise": "sprinkled with black and white pixels",
-    "glass_blur": "mixed up within so many pixels, and blurred",
-    "motion_blur": "moved while it was taken",
-    "shear": "slanted to either side",
-    "scale": "smaller",
-    "rotate": "rotated to either side",
-    "brightness": "lighter",
-    "translate": "moved diagonally",
-    "stripe": "inverted in colour at both sides",
-    "fog": "behind light fog",
-    "spatter": "under dark grey blots",
-    "dotted_line": "crossed by white dotted lines",
-    "zigzag": "crossed by white zigzag lines",
-    "canny_edges": "blended with a drawing of its edges",
-}
 FOLDER = Path(__file__).parent
 SCRIPTS = ("forward.js", "paper.js", "handwriting.js", "reading.js", "drawing.js")
 
@@ -90,19 +72,6 @@ def classes(report: Table) -> list[Row]:
     """Return the rows of the classification report: class, recall, precision, F1 and support."""
     shown = ("class", "recall", "precision", "f1", "support")
     return list(zip(*(report[name].tolist() for name in shown), strict=True))
-
-
-def corruptions(robustness: Table) -> list[Row]:
-    """Return name, effect and mean accuracy, but for severity 0, of each corruption."""
-    names, is_corrupted = robustness["corruption"], robustness["severity"] > 0
-    return [
-        (
-            readable(name),
-            EFFECTS[name],
-            robustness["accuracy"][is_corrupted & (names == name)].mean(),
-        )
-        for name in dict.fromkeys(names.tolist())
-    ]
 
 
 def parameters(sections: Mapping[str, Any]) -> dict[str, list[Row]]:

@@ -11,6 +11,7 @@ deep nearest neighbors, ICML 2022; the thresholds are conformal, as in V. Vovk e
 learning in a random world, 2005.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,13 +20,14 @@ from pydantic import BaseModel
 
 from stages.shared import artifacts, tables
 from stages.shared.errors import StageError
+from stages.shared.network import Layer
 
 
 class Thresholds(BaseModel):
-    """Similarities, and the layer whose output they are about.
+    """Similarities of features, and the layer that takes these.
 
     Attributes:
-        layer: its name; empty if the network has no such layer.
+        layer: the name of the dense layer that takes them; empty if there is none.
         similarities: those that 1 %, 2 % and so on to 15 % of the validation images do not reach.
     """
 
@@ -55,6 +57,12 @@ def read(prototypes: Path, thresholds: Path) -> Novelty | None:
     if found.prototypes.ndim != 2 or found.prototypes.dtype != np.int8:
         raise StageError(f"{prototypes} does not hold prototypes")
     return found if found.thresholds.layer else None
+
+
+def place(novelty: Novelty, layers: Sequence[Layer]) -> int:
+    """Return the index of the layer whose output are the features."""
+    taker = next(layer for layer in layers if layer.name == novelty.thresholds.layer)
+    return taker.inputs[0]
 
 
 def familiarity(novelty: Novelty, features: np.ndarray) -> float:

@@ -16,7 +16,7 @@ from stages.shared.errors import StageError
 Table = Mapping[str, np.ndarray]
 T = TypeVar("T")
 
-# Their functions are in stages/evaluate/corruptions.py, their units in stages/report/figures.py.
+# Their functions are in stages/evaluate/corruptions.py, the rest in stages/report/robustness.py.
 Corruption = Literal[
     "shot_noise",
     "impulse_noise",

@@ -9,36 +9,23 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from stages.shared import (
-    artifacts,
-    lowering,
-    network,
-    novelty,
-    numerics,
-    pictures,
-    primitives,
-)
+from stages.shared import pictures
 from stages.shared.errors import StageError
-from stages.shared.network import Layer
-from stages.shared.novelty import Novelty
 from stages.views import workspace
-from stages.views.handwriting import normalise, pieces, reading
+from stages.views.handwriting import classifier, normalise, reading
 from stages.views.handwriting.reading import Classifier, Glyph
 
 SHADES = " .:-=+*#%@"
-SHAPE = (normalise.SIDE, normalise.SIDE, 1)
 # Below this confidence an answer is a guess.
 SURE = 0.3
 # Of more pictures only the table is printed.
 MOST_SHOWN = 8
-# From an image, (28, 28, 1) uint8, to the output of each layer.
-Network = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 
 class Prediction(NamedTuple):
@@ -77,54 +64,6 @@ def read(path: Path) -> np.ndarray:
     return np.array(pictures.read(path, str(path)).convert("RGBA"))
 
 
-def load(
-    model: Path, class_names: Path, prototypes: Path, thresholds: Path
-) -> tuple[Classifier, list[str]]:
-    """Return what reads an image of one digit, and the names of the classes.
-
-    Raises:
-        StageError: it is not a network that can be run here, on images of 28 x 28 pixels.
-    """
-    for path in (model, class_names, prototypes, thresholds):
-        if not path.is_file():
-            raise StageError(f"there is no {path}; make it with: dvc repro")
-    layers, names = network.read(model), artifacts.read_json(class_names)
-    if layers[0].settings.get("batch_shape") != [None, *SHAPE]:
-        raise StageError(f"{model} does not take grey images of 28 x 28 pixels")
-    try:
-        program = lowering.lower(layers)
-    except StageError as error:
-        print(f"predict: Keras runs the network, which takes longer: {error}", file=sys.stderr)
-        return _classifier(_load_keras(model, len(names)), layers, None), names
-    probabilities = primitives.run(program, np.zeros(SHAPE, np.uint8))[-1]
-    if probabilities.shape != (len(names),) or abs(probabilities.sum() - 1) > 0.001:
-        raise StageError(
-            f"{model} does not give a probability for each of {len(names)} class names"
-        )
-    familiar = novelty.read(prototypes, thresholds)
-    return _classifier(lambda image: primitives.run(program, image), layers, familiar), names
-
-
-def _load_keras(model: Path, classes: int) -> Network:
-    from stages.evaluate import __main__ as evaluate
-
-    loaded = evaluate.load(numerics.keras(), model, SHAPE, classes)
-    return lambda image: [evaluate.predict(loaded, image[None])[0]]
-
-
-def _classifier(run: Network, layers: Sequence[Layer], familiar: Novelty | None) -> Classifier:
-    """Return what reads an image of one digit; without `familiar`, all images are familiar."""
-    layer = familiar and [layer.name for layer in layers].index(familiar.thresholds.layer)
-
-    def classify(image: np.ndarray) -> Glyph:
-        outputs = run(image[..., None])
-        if familiar is None or layer is None:
-            return Glyph(image, outputs[-1], 1.0)
-        return Glyph(image, outputs[-1], novelty.familiarity(familiar, outputs[layer]))
-
-    return classify
-
-
 def predict(path: Path, classify: Classifier, names: Sequence[str]) -> Prediction:
     """Return the network's prediction for the picture at `path`.
 
@@ -136,11 +75,7 @@ def predict(path: Path, classify: Classifier, names: Sequence[str]) -> Predictio
     """
     picture = read(path)
     try:
-        if all(len(name) == 1 for name in names):
-            rows = reading.read(picture, classify)
-        else:
-            found = pieces.find(picture)
-            rows = [[classify(normalise.image(pieces.join(found)))]] if found else []
+        rows = reading.read(picture, classify, is_number=all(len(name) == 1 for name in names))
     except StageError as error:
         raise StageError(f"{path}: {error}") from None
     if not rows:
@@ -245,7 +180,7 @@ def main() -> None:
     try:
         if options.model == workspace.MODEL:
             workspace.check("evaluate")
-        classify, names = load(
+        classify, names = classifier.load(
             options.model, options.class_names, options.prototypes, options.thresholds
         )
     except StageError as error:

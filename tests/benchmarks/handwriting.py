@@ -15,7 +15,7 @@ from PIL import Image
 
 from stages.shared.errors import StageError
 from stages.views import predict
-from stages.views.handwriting import reading
+from stages.views.handwriting import classifier, reading
 from tests.benchmarks import paper
 from tests.benchmarks.paper import Digits, Page
 from tests.project import REPOSITORY
@@ -29,7 +29,7 @@ Reader = Callable[[np.ndarray], Answer]
 def reader(folder: Path) -> Reader:
     """Return what reads pictures (height, width, 4) uint8 with the network of a project."""
     prepared, evaluation = folder / "artifacts/prepared", folder / "artifacts/evaluation"
-    classify, names = predict.load(
+    classify, names = classifier.load(
         folder / "artifacts/model/model.keras",
         prepared / "class-names.json",
         evaluation / "prototypes.npy",

@@ -7,9 +7,21 @@ const [STRONG, FADING, SIDE, INNER] = [96, 50, 28, 20];
 
 // Return the pieces of ink that are the digits', none if the picture, as ImageData, is blank.
 function findPieces(image) {
-  let ink = findInk(image);
+  const ink = findInk(image);
   if (!ink) return [];
-  ink = withoutLines(ink);
+  const lines = findLines(ink);
+  if (lines.includes(1)) {
+    const kept = digitsOf({ ...ink, v: ink.v.map((n, i) => (lines[i] ? 0 : n)) });
+    const heaviest = mostOf(kept, ({ mass }) => mass);
+    const main = kept.find(({ mass }) => mass === heaviest);
+    if (main && 5 * Math.max(main.width, main.height) < 4 * Math.max(ink.w, ink.h))
+      return kept;
+  }
+  return digitsOf(ink);
+}
+
+// Return the pieces that are the digits', as heavy others are dropped (steps 6 to 8).
+function digitsOf(ink) {
   while (strongest(ink) >= FAINTEST) {
     const found = piecesOf(stretched(ink));
     const kept = selected(found, ink);
@@ -20,16 +32,6 @@ function findPieces(image) {
     for (const { x, y } of dropped) x.forEach((column, i) => (ink.v[y[i] * ink.w + column] = 0));
   }
   return [];
-}
-
-// Step 5: erase the lines of the paper, unless what is left is as long as the picture.
-function withoutLines(ink) {
-  const lines = findLines(ink);
-  const rest = { ...ink, v: ink.v.map((n, i) => (lines[i] ? 0 : n)) };
-  if (!lines.includes(1) || strongest(rest) < FAINTEST) return ink;
-  const kept = selected(piecesOf(stretched(rest)), ink);
-  const { width, height } = kept.reduce((a, b) => (b.mass > a.mass ? b : a));
-  return 5 * Math.max(width, height) < 4 * Math.max(ink.w, ink.h) ? rest : ink;
 }
 
 // Step 7.

@@ -21,8 +21,8 @@ makes the same images and reads the same digits.
     in a window, which fills strokes and keeps shadows. Ink is what is darker than its paper.
 5.  Lines of the paper, in `lines`: paths of ink that go from border to border through what is thin,
     or very dark where strokes cross. On each, what is much thicker or much darker than the line
-    mostly is stays; the rest is erased, unless the longest piece that is left is nearly as long as
-    the picture.
+    mostly is stays; the rest is erased, unless the heaviest piece that is left is nearly as long
+    as the picture.
 6.  Contrast: the ink that only one pixel in a thousand exceeds is the strongest; below 24 the
     picture is blank. Up to a quarter of the strongest becomes 0, from three quarters on 255.
 

@@ -42,8 +42,10 @@ def _across(ink: np.ndarray, visible: np.ndarray, passable: np.ndarray) -> np.nd
     missing = places // MISSING
     cells[:, :missing] = cells[:, places - missing :] = True
     paths = np.repeat(regions.whole_paths(cells), step, axis=1)[:, :width] & passable
-    thickness = regions.run_lengths(visible.T).T
     found = np.zeros_like(visible)
+    if not paths.any():
+        return found
+    thickness = regions.run_lengths(visible.T).T
     for rows, columns in regions.connected(paths):
         thin = visible[rows, columns]
         line = rows[thin], columns[thin]

@@ -72,10 +72,20 @@ def find(picture: np.ndarray) -> list[Piece]:
     ink = paper.find_ink(picture)
     if ink is None:
         return []
-    ink = _without_lines(ink)
+    ruled = lines.find(ink)
+    if ruled.any():
+        kept = _digits(np.where(ruled, 0, ink))
+        heaviest = max(kept, key=lambda piece: piece.mass, default=None)
+        if heaviest and 5 * max(heaviest.height, heaviest.width) < 4 * max(ink.shape):
+            return kept
+    return _digits(ink)
+
+
+def _digits(ink: np.ndarray) -> list[Piece]:
+    """Return the pieces that are the digits', as heavy others are dropped (steps 6 to 8)."""
     while paper.strongest(ink) >= paper.FAINTEST:
         found = _pieces(paper.stretch(ink))
-        kept = _select(found, ink.shape)
+        kept = _selected(found, ink.shape)
         heaviest = max(piece.mass for piece in kept)
         dropped = [p for p in found if 2 * p.mass >= heaviest and not any(p is k for k in kept)]
         if not dropped:
@@ -84,18 +94,6 @@ def find(picture: np.ndarray) -> list[Piece]:
         for p in dropped:
             ink[p.rows, p.columns] = 0
     return []
-
-
-def _without_lines(ink: np.ndarray) -> np.ndarray:
-    """Erase the lines of the paper, unless what is left is as long as the picture (step 5)."""
-    found = lines.find(ink)
-    rest = np.where(found, 0, ink)
-    if not found.any() or paper.strongest(rest) < paper.FAINTEST:
-        return ink
-    kept = _select(_pieces(paper.stretch(rest)), ink.shape)
-    heaviest = max(kept, key=lambda piece: piece.mass)
-    longest = max(heaviest.height, heaviest.width)
-    return rest if 5 * longest < 4 * max(ink.shape) else ink
 
 
 def _pieces(ink: np.ndarray) -> list[Piece]:
@@ -113,7 +111,7 @@ def _pieces(ink: np.ndarray) -> list[Piece]:
     return [piece(*place, ink[place]) for place in regions.connected(kept)]
 
 
-def _select(pieces: Sequence[Piece], shape: Sequence[int]) -> list[Piece]:
+def _selected(pieces: Sequence[Piece], shape: Sequence[int]) -> list[Piece]:
     """Drop pieces at the border, frames and specks (step 8)."""
     inside = [p for p in pieces if not _at_border(p, shape)]
     heaviest = max(p.mass for p in pieces)

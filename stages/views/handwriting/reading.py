@@ -56,17 +56,20 @@ class Part(NamedTuple):
     is_cut: bool  # on its left side
 
 
-def read(picture: np.ndarray, classify: Classifier) -> list[list[Glyph]]:
+def read(picture: np.ndarray, classify: Classifier, *, is_number: bool = True) -> list[list[Glyph]]:
     """Return the digits of each row, in reading order; no row if the picture is blank.
 
     Args:
         picture: (height, width, 4) uint8, red, green, blue and opacity.
         classify: reads an image of one digit, (28, 28) uint8.
+        is_number: whether there can be several; otherwise all the ink is one.
 
     Raises:
         StageError: it has too many pieces of ink.
     """
     found = pieces.find(picture)
+    if not is_number:
+        return [[classify(normalise.image(join(found)))]] if found else []
     if len(found) > MOST_PIECES:
         raise StageError(
             f"there are {len(found)} pieces of ink, more than {MOST_PIECES}: crop it to one number"
