@@ -9,7 +9,6 @@ import pytest
 from stages.evaluate import novelty as fitting
 from stages.shared import artifacts, lowering, network, novelty, numerics, primitives
 from stages.shared.errors import StageError
-from stages.shared.novelty import Thresholds
 from tests import zoo
 from tests.test_network import IMAGES, save_network
 
@@ -83,9 +82,7 @@ def test_the_features_are_found_again_in_the_saved_network(
     found = fitting.features(model)
     assert found is not None
     layers = network.read(path)
-    place = novelty.place(
-        FITTED._replace(thresholds=Thresholds(layer=found[0], similarities=[])), layers
-    )
+    place = network.taken_by(layers, found[0])
     outputs = primitives.run(lowering.lower(layers), IMAGES[0])[place]
     expected = np.asarray(keras.Model(model.inputs, found[1])(IMAGES[:1]))[0]
     np.testing.assert_allclose(outputs, expected, atol=1e-4)

@@ -8,8 +8,8 @@ import numpy as np
 
 from stages.shared.errors import StageError
 from stages.shared.lowering import Program, lower
-from stages.shared.network import Layer
-from stages.shared.novelty import Novelty, place
+from stages.shared.network import Layer, taken_by
+from stages.shared.novelty import Novelty
 
 # Parameters that fit: each takes four characters of a page of three million.
 MAX_PARAMETERS = 600_000
@@ -65,7 +65,7 @@ def _novelty(layers: Sequence[Layer], novelty: Novelty | None) -> dict[str, Any]
     if novelty is None:
         return None
     return {
-        "layer": place(novelty, layers),
+        "layer": taken_by(layers, novelty.thresholds.layer),
         "prototypes": novelty.prototypes.tolist(),
         "thresholds": novelty.thresholds.similarities,
     }

@@ -40,6 +40,11 @@ class Layer(NamedTuple):
         return 0 if self.repeated else sum(array.size for array in self.weights)
 
 
+def taken_by(layers: Sequence[Layer], name: str) -> int:
+    """Return the index of the layer whose output the layer of this name takes."""
+    return next(layer.inputs[0] for layer in layers if layer.name == name)
+
+
 def read(path: Path) -> list[Layer]:
     """Return the layers of the saved model at `path`, from its one input to its one output.
 

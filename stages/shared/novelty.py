@@ -11,7 +11,6 @@ deep nearest neighbors, ICML 2022; the thresholds are conformal, as in V. Vovk e
 learning in a random world, 2005.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +19,6 @@ from pydantic import BaseModel
 
 from stages.shared import artifacts, tables
 from stages.shared.errors import StageError
-from stages.shared.network import Layer
 
 
 class Thresholds(BaseModel):
@@ -57,12 +55,6 @@ def read(prototypes: Path, thresholds: Path) -> Novelty | None:
     if found.prototypes.ndim != 2 or found.prototypes.dtype != np.int8:
         raise StageError(f"{prototypes} does not hold prototypes")
     return found if found.thresholds.layer else None
-
-
-def place(novelty: Novelty, layers: Sequence[Layer]) -> int:
-    """Return the index of the layer whose output are the features."""
-    taker = next(layer for layer in layers if layer.name == novelty.thresholds.layer)
-    return taker.inputs[0]
 
 
 def familiarity(novelty: Novelty, features: np.ndarray) -> float:

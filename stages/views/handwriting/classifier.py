@@ -57,7 +57,7 @@ def _classifier(run: Network, layers: Sequence[Layer], familiar: Novelty | None)
     """Return what reads an image of one digit; without `familiar`, all images are familiar."""
     if familiar is None:
         return lambda image: Glyph(image, run(image[..., None])[-1], 1.0)
-    place = novelty.place(familiar, layers)
+    place = network.taken_by(layers, familiar.thresholds.layer)
 
     def classify(image: np.ndarray) -> Glyph:
         outputs = run(image[..., None])
