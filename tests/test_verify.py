@@ -253,7 +253,7 @@ def test_a_signed_attestation_is_accepted_in_another_clone_and_not_with_another_
     done = verify(clone, "--check", "attestation.json")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(
-        r"attestation.json attests commit \w{40}: all 25 outputs came out", done.stdout
+        r"attestation.json attests commit \w{40}: all 27 outputs came out", done.stdout
     )
 
     check(["git", "commit", "-q", "--allow-empty", "-m", "empty"], clone)

@@ -84,6 +84,7 @@
   function read() {
     redraw();
     const found = find();
+    if (found.crowded) whole = null;
     glyphs = found.crowded ? [] : found.flat();
     const first = glyphs[0] || blank;
     show(part("seen"), whole || blank.image);
