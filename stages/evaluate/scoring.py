@@ -13,11 +13,10 @@ from stages.shared.tables import Corruption, Table
 def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the mean of -log(probability of the true class), finite even where that is 0.
 
-    The logarithm is float32: numpy's float64 one differs between CPUs.
+    The logarithms are Python's: numpy's differ between CPUs.
     """
-    true = probabilities[np.arange(len(labels)), labels]
-    losses = -np.log(np.maximum(true, np.finfo(np.float32).tiny))
-    return math.fsum(losses.tolist()) / len(labels)
+    true = np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float32).tiny)
+    return math.fsum(-math.log(probability) for probability in true.tolist()) / len(labels)
 
 
 def wilson(correct: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

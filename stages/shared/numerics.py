@@ -23,6 +23,8 @@ PORTABLE = {
     # oneDNN chooses its kernels, and with them the order of every sum, by instruction set.
     "ONEDNN_MAX_CPU_ISA": "AVX2",
 }
+# Of the processors with a promise; on it x86-64's bits are computed by stages/shared/arm64.
+ARM64 = platform.machine() in ("aarch64", "arm64")
 NATIVE = {"TF_ENABLE_ONEDNN_OPTS": "1"}
 # Environment variables with these prefixes change kernels, graphs or training; they are removed.
 PREFIXES = ("TF_", "XLA_", "ONEDNN_", "DNNL_", "KERAS_")
@@ -61,6 +63,8 @@ def keras(
     for name in [n for n in os.environ if n.startswith(PREFIXES) and n not in KEPT]:
         del os.environ[name]
     os.environ |= PORTABLE if instruction_set == "portable" else NATIVE
+    if ARM64 and instruction_set == "portable":
+        os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
     os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
@@ -78,6 +82,10 @@ def keras(
     # Graph rewriting differs between a lone machine and a cluster, and gains nothing here.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     tf.config.experimental.enable_op_determinism()
+    if ARM64 and instruction_set == "portable":
+        from stages.shared.arm64 import kernels
+
+        kernels.install()
     tf.math.rsqrt, tf.nn.batch_normalization, tf.nn.gelu = _rsqrt, _batch_normalization, _gelu
     # The user's ~/.keras/keras.json may say otherwise.
     keras.config.set_floatx("float32")
@@ -177,9 +185,11 @@ def caveats(lock: Path) -> list[str]:
         lock: the file of locked package versions, in pip's requirements format.
     """
     reasons = []
-    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
-        reasons.append(f"this is {sys.platform} on {platform.machine()}, not Linux on x86-64")
-    elif missing := {"avx2", "fma"} - _cpu_flags():
+    if sys.platform != "linux" or not (ARM64 or platform.machine() == "x86_64"):
+        reasons.append(
+            f"this is {sys.platform} on {platform.machine()}, not Linux on x86-64 or ARM64"
+        )
+    elif not ARM64 and (missing := {"avx2", "fma"} - _cpu_flags()):
         reasons.append(f"this CPU lacks {' and '.join(sorted(missing))}")
     # tensorflow-cpu under the name tensorflow
     pins = re.findall(r"^([\w.-]+?)(?:-cpu)?==([^\s;\\]+)", lock.read_text(), re.MULTILINE)

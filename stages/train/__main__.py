@@ -30,8 +30,14 @@ def summarise(curve: Sequence[Sequence[float]], export: str, parameters: int) ->
     }
 
 
-def promise(params: Params, caveats: Sequence[str]) -> str:
-    """Return a sentence that says whether the same run gives the same bits on other machines."""
+def promise(params: Params, caveats: Sequence[str], arm64: Sequence[str]) -> str:
+    """Return a sentence that says whether the same run gives the same bits on other machines.
+
+    Args:
+        params: of which some trade the same bits for speed.
+        caveats: reasons against it.
+        arm64: reasons against it that hold for ARM64 only.
+    """
     portable = {"precision": "float32", "instruction_set": "portable", "device": "cpu"}
     given_up = [
         f"train.{name} is {getattr(params, name)}"
@@ -40,9 +46,13 @@ def promise(params: Params, caveats: Sequence[str]) -> str:
     ]
     if reasons := [*given_up, *caveats]:
         return f"Other machines may compute other bits: {'; '.join(reasons)}."
-    return (
-        "Any x86-64 Linux machine with AVX2 and FMA computes the same bits, on any number of cores."
-    )
+    machines = "Any x86-64 Linux machine with AVX2 and FMA"
+    if arm64:
+        return (
+            f"{machines} computes the same bits, on any number of cores;"
+            f" ARM64 may compute others: {'; '.join(arm64)}."
+        )
+    return f"{machines}, and any ARM64 one, computes the same bits, on any number of cores."
 
 
 def sources() -> list[Path]:
@@ -98,8 +108,8 @@ def main(
         network = saved = networks.build(params, train, scale)
         if params.precision != "float32":
             network = networks.build(params, train, scale, params.precision)
-        caveats = numerics.caveats(lock) + trace.caveats(network, train.images.shape[1:])
-        promised = promise(params, caveats)
+        traced = trace.caveats(network, train.images.shape[1:])
+        promised = promise(params, numerics.caveats(lock) + traced.cpus, traced.arm64)
         print(f"train: {promised}")
         if state.curve:
             print(f"train: resumes after epoch {len(state.curve)}, of which there is a checkpoint")

@@ -76,6 +76,9 @@ def _processor() -> dict[str, str]:
 
 
 def _name(processor: Mapping[str, str]) -> str:
+    if "CPU part" in processor:  # as Linux names ARM64
+        numbers = (f"{name} {processor.get(name, '?')}" for name in ("CPU implementer", "CPU part"))
+        return f"{platform.machine()} ({', '.join(numbers)})"
     if "model name" not in processor:
         return platform.processor() or platform.machine()
     numbers = (f"{name} {processor.get(name, '?')}" for name in ("cpu family", "model"))
