@@ -101,12 +101,17 @@ def emulating(cpu: str, folder: Path) -> str:
     """Return a PATH on which `python` is this Python on an emulated CPU; writes into `folder`."""
     emulator = shutil.which("qemu-x86_64")
     assert emulator, "install qemu-user"
-    start = folder / "bin/python"
-    start.parent.mkdir()
-    start.write_text(f'#!/bin/sh\nexec {emulator} -cpu {cpu} {sys.executable} "$@"\n')
-    start.chmod(0o755)
+    return start(folder, f"{emulator} -cpu {cpu} {sys.executable}")
+
+
+def start(folder: Path, command: str) -> str:
+    """Return a PATH on which `python` is a command, which this writes into `folder`."""
+    script = folder / "bin/python"
+    script.parent.mkdir(parents=True)
+    script.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    script.chmod(0o755)
     return os.pathsep.join(
-        [str(start.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
+        [str(script.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
     )
 
 
@@ -176,13 +181,13 @@ class Clone:
         self.git("add", ".")
         self.git("commit", "-q", "-m", message)
 
-    def dvc(self, *words: str, **environment: str) -> str:
+    def dvc(self, *words: str, timeout: float = 600, **environment: str) -> str:
         """Run dvc, which must succeed; return what it printed."""
-        return check(["dvc", *words], self.folder, **self.environment, **environment)
+        return check(["dvc", *words], self.folder, timeout, **self.environment, **environment)
 
-    def repro(self, *words: str, **environment: str) -> list[str]:
+    def repro(self, *words: str, timeout: float = 600, **environment: str) -> list[str]:
         """Run `dvc repro`; return the stages that ran (not those taken from the cache)."""
-        printed = self.dvc("repro", *words, **environment)
+        printed = self.dvc("repro", *words, timeout=timeout, **environment)
         lines = printed.splitlines()
         return [line.split("'")[1] for line in lines if line.startswith("Running stage '")]
 

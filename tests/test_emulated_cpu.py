@@ -1,9 +1,11 @@
-"""Other CPUs give the same lock: the whole pipeline on an emulated Intel machine.
+"""Other CPUs give the same lock: the whole pipeline on emulated Intel and ARM64 machines.
 
 The network is the real one, the digits are few: emulation is some forty times slower.
 """
 
+import os
 import sys
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any, get_args
@@ -12,8 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages.shared.arm64.kernels import KERNELS
 from stages.shared.tables import Corruption
-from stages.train.trace import UNPORTABLE
+from stages.train.trace import SAME_ON_ARM64, UNPORTABLE
+from tests import arm64
 from tests.project import (
     REPOSITORY,
     THOROUGH,
@@ -39,6 +43,7 @@ RESIDUAL = TRAIN | {
     "epochs": 1,
 }
 RECIPES = ("simple", "residual")
+Differing = Callable[..., set[str]]
 FEW: dict[str, dict[str, Any]] = {
     "prepare": {"limit": 128},
     "evaluate": {
@@ -54,6 +59,13 @@ def native(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     project = Clone.small(folder, train=request.param, **FEW)
     project.repro()
     return project
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ARM64 machine, which the processes of pytest-xdist share."""
+    base = tmp_path_factory.getbasetemp()
+    return arm64.install((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "arm64")
 
 
 @pytest.mark.parametrize(
@@ -74,7 +86,23 @@ def test_an_emulated_cpu_gives_the_same_lock(native: Clone, tmp_path: Path, cpu:
     assert project.lock == native.lock
 
 
-def test_an_emulated_cpu_makes_the_same_arrays_of_pictures(tmp_path: Path) -> None:
+@pytest.mark.skipif(not THOROUGH, reason="ten minutes each")
+@pytest.mark.parametrize(
+    ("native", "cpu"),
+    [(TRAIN, "cortex-a72"), (TRAIN, "max"), (RESIDUAL, "cortex-a72")],
+    indirect=["native"],
+)
+def test_arm64_gives_the_same_lock(native: Clone, tmp_path: Path, machine: Path, cpu: str) -> None:
+    project = Clone.small(tmp_path / "project", train=native.sections["train"], **FEW)
+    path = arm64.emulating(machine, cpu, tmp_path)
+    assert project.repro(timeout=3600, PATH=path) == ["prepare", "train", "evaluate", "report"]
+    assert project.lock == native.lock
+
+
+@pytest.mark.parametrize("cpu", ["Haswell", "cortex-a72"] if THOROUGH else ["Haswell"])
+def test_an_emulated_cpu_makes_the_same_arrays_of_pictures(
+    tmp_path: Path, cpu: str, request: pytest.FixtureRequest
+) -> None:
     """Decoding and scaling pictures of every kind, too, gives the same bits."""
     noise = np.random.default_rng(0)
     for i, kind in product(range(12), ("png", "jpg", "webp")):
@@ -84,7 +112,7 @@ def test_an_emulated_cpu_makes_the_same_arrays_of_pictures(tmp_path: Path) -> No
         path.parent.mkdir(parents=True, exist_ok=True)
         smooth.save(path)
     prepare = {"data": "shapes", "image_size": [32, 48], "test": 0.2, "validation": 0.2}
-    emulating("Haswell", tmp_path)
+    emulate(cpu, tmp_path, request)
     written = []
     for python in (sys.executable, str(tmp_path / "bin/python")):
         prepare_folder(tmp_path, parameters(prepare=prepare))
@@ -95,25 +123,55 @@ def test_an_emulated_cpu_makes_the_same_arrays_of_pictures(tmp_path: Path) -> No
     assert written[0] == written[1]
 
 
-def differing(folder: Path, *words: str, cpu: str = "Haswell") -> set[str]:
-    """Return the names of what TensorFlow computes otherwise on an emulated CPU than here."""
-    emulating(cpu, folder)
-    here, there = (
-        check([python, "-m", "tests.portability", *words], REPOSITORY, timeout=7200).splitlines()
-        for python in (sys.executable, str(folder / "bin/python"))
-    )
-    assert len(here) == len(there) > 0
-    return {a.split()[0] for a, b in zip(here, there, strict=True) if a != b}
+def emulate(cpu: str, folder: Path, request: pytest.FixtureRequest) -> None:
+    """Write bin/python into a folder, this Python on an emulated CPU of x86-64 or ARM64."""
+    if cpu in arm64.CPUS:
+        arm64.emulating(request.getfixturevalue("machine"), cpu, folder)
+    else:
+        emulating(cpu, folder)
 
 
-def test_the_operations_that_differ_between_cpus_are_known(tmp_path: Path) -> None:
-    assert differing(tmp_path, "operations") <= UNPORTABLE
+@pytest.fixture
+def differing(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., set[str]]:
+    """Return a function to name what TensorFlow computes otherwise on an emulated CPU than here."""
+
+    def names(*words: str, cpu: str = "Haswell") -> set[str]:
+        emulate(cpu, tmp_path, request)
+        here, there = (
+            check(
+                [python, "-m", "tests.conformance", *words], REPOSITORY, timeout=7200
+            ).splitlines()
+            for python in (sys.executable, str(tmp_path / "bin/python"))
+        )
+        assert len(here) == len(there) > 0
+        return {a.split(maxsplit=1)[1] for a, b in zip(here, there, strict=True) if a != b}
+
+    return names
+
+
+def test_the_operations_that_differ_between_cpus_are_known(differing: Differing) -> None:
+    assert differing("operations") <= UNPORTABLE
 
 
 @pytest.mark.skipif(not THOROUGH, reason="ten minutes")
-def test_an_emulated_cpu_trains_networks_of_every_kind_alike(tmp_path: Path) -> None:
+def test_an_emulated_cpu_trains_networks_of_every_kind_alike(differing: Differing) -> None:
     """But for the one with convolutions in groups, for which training does not promise it."""
-    assert differing(tmp_path, "networks") <= {"group_normalisation"}
+    assert differing("networks") <= {"group_normalisation"}
+
+
+def test_arm64_takes_steps_of_the_real_recipe_alike(differing: Differing) -> None:
+    assert not differing("recipes", "simple, all shards", cpu="cortex-a72")
+
+
+@pytest.mark.skipif(not THOROUGH, reason="ten minutes each")
+@pytest.mark.parametrize("cpu", arm64.CPUS)
+def test_arm64_computes_the_same_bits(differing: Differing, cpu: str) -> None:
+    assert not differing("kernels", cpu=cpu)
+
+
+@pytest.mark.skipif(not THOROUGH, reason="ten minutes")
+def test_the_operations_that_differ_on_arm64_are_not_promised(differing: Differing) -> None:
+    assert not differing("operations", cpu="cortex-a72") & (SAME_ON_ARM64 | {*KERNELS})
 
 
 @pytest.mark.parametrize(
@@ -122,6 +180,8 @@ def test_an_emulated_cpu_trains_networks_of_every_kind_alike(tmp_path: Path) -> 
     if THOROUGH
     else [("EPYC", "simple")],
 )
-def test_the_sizes_of_caches_do_not_change_the_bits(tmp_path: Path, cpu: str, recipe: str) -> None:
+def test_the_sizes_of_caches_do_not_change_the_bits(
+    differing: Differing, cpu: str, recipe: str
+) -> None:
     """L1d, L2 and L3, in KiB: 32, 2048, 16384; 32, 512, 8192; 64, 512, 16384."""
-    assert not differing(tmp_path, "recipes", recipe, cpu=cpu)
+    assert not differing("recipes", recipe, cpu=cpu)

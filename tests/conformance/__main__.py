@@ -1,8 +1,10 @@
-"""Print digests of what TensorFlow computes here, to compare CPUs, one line a name.
+"""Print digests of what TensorFlow computes here, to compare machines, one line a name.
 
-`python -m tests.portability operations` runs single operations; `networks`, three training steps of
-each network of the zoo; `recipes`, two of the recipes in README, with shards as large as there.
-All have the settings of the stages. Names after that choose some.
+`python -m tests.conformance kernels` runs those that the pipeline uses, in its shapes;
+`operations`, many others; `networks`, three training steps of each network of the zoo; `recipes`,
+of two recipes in README, with shards as large as there, `simple` also with all of a batch's shards.
+All have the settings of the stages. Names after that choose some; `--own` is for the kernels that
+ARM64 has of its own.
 """
 
 import hashlib
@@ -10,6 +12,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ keras = numerics.keras()
 
 import tensorflow as tf  # noqa: E402
 
+from stages.shared.arm64 import kernels  # noqa: E402
 from stages.train import network as networks  # noqa: E402
 from stages.train.cluster import Cluster  # noqa: E402
 from stages.train.disassembly import disassemble  # noqa: E402
@@ -27,6 +31,7 @@ from stages.train.params import Params  # noqa: E402
 from stages.train.sharded import ShardedModel  # noqa: E402
 from stages.train.splits import Split  # noqa: E402
 from tests import zoo  # noqa: E402
+from tests.conformance.kernels import SHARD, cases  # noqa: E402
 from tests.project import REPOSITORY, read_yaml  # noqa: E402
 from tests.test_zoo import params  # noqa: E402
 
@@ -78,9 +83,13 @@ OTHERS: dict[str, Callable[[], Any]] = {
 }
 
 
+KERNELS = {f"{name} {shapes}": run for name, shapes, run in cases()}
 RECIPES: dict[str, dict[str, Any]] = {
-    "simple": {},
+    "simple": {"shards": 1},
+    "simple, all shards": {},
     "residual": {
+        "shards": 1,
+        "network": "residual",
         "filters": [[24, 24], [48, 48, 48]],
         "kernel_sizes": [3, 3],
         "dense_units": [256],
@@ -92,12 +101,18 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def operation(name: str) -> Any:
-    """Return the outputs of an operation."""
+    """Return the outputs of an operation in a graph."""
     if name in OTHERS:
-        return OTHERS[name]()
+        return tf.function(OTHERS[name], autograph=False)()
     function = getattr(tf.raw_ops, name)
     wanted = inspect.signature(function).parameters
-    return function(**{key: value for key, value in ARGUMENTS.items() if key in wanted})
+    given = {key: value for key, value in ARGUMENTS.items() if key in wanted}
+    return tf.function(function, autograph=False)(**given)
+
+
+def kernel(name: str) -> Any:
+    """Return the outputs of the kernel of an operation, in some shapes."""
+    return KERNELS[name]()
 
 
 def network(name: str) -> Any:
@@ -111,19 +126,17 @@ def network(name: str) -> Any:
 
 
 def recipe(name: str) -> Any:
-    """Return the weights of a network after two steps as in README, and then its outputs.
-
-    One shard stands for all.
-    """
-    settings = read_yaml(REPOSITORY / "params.yaml")["train"] | {"network": name} | RECIPES[name]
-    settings |= {"batch_size": settings["batch_size"] // settings["shards"], "shards": 1}
+    """Return the weights of a network after three steps as in README, and then its outputs."""
+    settings = read_yaml(REPOSITORY / "params.yaml")["train"] | RECIPES[name]
+    if settings["shards"] == 1:  # as large as that of many
+        settings["batch_size"] = SHARD
     chosen = Params.model_validate_json(json.dumps(settings))
     digits = np.random.default_rng(2)
     images = digits.integers(0, 256, (chosen.batch_size, 28, 28, 1), np.uint8)
     labels = (np.arange(chosen.batch_size) % 10).astype(np.uint8)
     scale = {"mean": 33.0, "standard_deviation": 78.0}
     net = networks.build(chosen, Split(images, labels), scale)
-    return trained(net, chosen, *map(tf.constant, (images, labels)), (len(images),) * 2)
+    return trained(net, chosen, *map(tf.constant, (images, labels)), (len(images),) * 3)
 
 
 def trained(net: Any, chosen: Params, images: Any, labels: Any, sizes: Iterable[int]) -> Any:
@@ -135,20 +148,23 @@ def trained(net: Any, chosen: Params, images: Any, labels: Any, sizes: Iterable[
     step = tf.function(model.train_step, autograph=False)
     for size in sizes:
         step((images[:size], labels[:size]))
-    return [*net.get_weights(), net(images)]
+    return [*net.get_weights(), tf.function(net, autograph=False)(images)]
 
 
 if __name__ == "__main__":
-    kind, *chosen = sys.argv[1:]
+    words = [word for word in sys.argv[1:] if word != "--own"]
+    kind, *chosen = words
     compute, names = {
         "operations": (operation, [*BY_NAME, *OTHERS]),
         "networks": (network, [*zoo.NETWORKS]),
         "recipes": (recipe, [*RECIPES]),
+        "kernels": (kernel, [*KERNELS]),
     }[kind]
-    for name in chosen or names:
-        if name == "mixed_precision":  # needs other instructions
-            continue
-        digest = hashlib.md5(usedforsecurity=False)
-        for output in keras.tree.flatten(compute(name)):
-            digest.update(np.asarray(output).tobytes())
-        print(name, digest.hexdigest(), flush=True)
+    with kernels.originals() if "--own" in sys.argv else nullcontext():
+        for name in chosen or names:
+            if name == "mixed_precision":  # needs other instructions
+                continue
+            digest = hashlib.md5(usedforsecurity=False)
+            for output in keras.tree.flatten(compute(name)):
+                digest.update(np.asarray(output).tobytes())
+            print(digest.hexdigest(), name, flush=True)
