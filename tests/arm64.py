@@ -43,9 +43,10 @@ def emulating(machine: Path, cpu: str, folder: Path) -> str:
     assert emulator, "install qemu-user"
     root, packages = machine / "root", f"{machine}/packages:{sysconfig.get_path('purelib')}"
     libraries = f"{root}/usr/lib/aarch64-linux-gnu"
+    # By its name, that of the script, Python starts itself again.
     return start(
         folder,
-        f"{emulator} -cpu {cpu} -L {root} -E LD_LIBRARY_PATH={libraries}"
+        f'{emulator} -cpu {cpu} -0 "$0" -L {root} -E LD_LIBRARY_PATH={libraries}'
         f' -E PYTHONHOME={root}/usr -E PYTHONPATH="$PYTHONPATH:{packages}"'
         f" {root}/usr/bin/{PYTHON}",
     )

@@ -201,6 +201,14 @@ def test_a_layer_that_breaks_the_promise_is_named() -> None:
     assert caveat.startswith("second of the network uses Reciprocal")
 
 
+def test_a_layer_that_arm64_computes_otherwise_is_named() -> None:
+    net = ending(layers.SeparableConv2D(4, 3, name="first"), layers.MaxPooling2D(name="second"))
+    net(zoo.images()[0])
+    cpus, arm64 = trace.caveats(net, zoo.IMAGE_SHAPE)
+    assert not cpus
+    assert {sentence.partition(" of ")[0] for sentence in arm64} == {"first"}
+
+
 class Reciprocal(layers.Layer):
     def call(self, x: Any) -> Any:
         return keras.ops.reciprocal(x + 2)

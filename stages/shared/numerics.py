@@ -17,14 +17,15 @@ import psutil
 
 from stages.shared.errors import StageError
 
+ARM64 = platform.machine() in ("aarch64", "arm64")
 PORTABLE = {
     # Otherwise TensorFlow turns oneDNN on only on some CPUs.
     "TF_ENABLE_ONEDNN_OPTS": "1",
     # oneDNN chooses its kernels, and with them the order of every sum, by instruction set.
     "ONEDNN_MAX_CPU_ISA": "AVX2",
 }
-# Of the processors with a promise; on it x86-64's bits are computed by stages/shared/arm64.
-ARM64 = platform.machine() in ("aarch64", "arm64")
+if ARM64:  # there stages/shared/arm64 computes the same bits
+    PORTABLE = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 NATIVE = {"TF_ENABLE_ONEDNN_OPTS": "1"}
 # Environment variables with these prefixes change kernels, graphs or training; they are removed.
 PREFIXES = ("TF_", "XLA_", "ONEDNN_", "DNNL_", "KERAS_")
@@ -41,8 +42,8 @@ def keras(
 
     Args:
         device: "cpu", or "gpu" to let TensorFlow see the graphics card.
-        instruction_set: "portable" for the same bits on every x86-64 CPU with AVX2 and FMA,
-            "native" for all the instructions this CPU has.
+        instruction_set: "portable" for the same bits on every x86-64 CPU with AVX2 and FMA, and on
+            ARM64, "native" for all the instructions this CPU has.
         precision: "float32" or "bfloat16", with which the model will compute.
 
     Returns:
@@ -63,8 +64,6 @@ def keras(
     for name in [n for n in os.environ if n.startswith(PREFIXES) and n not in KEPT]:
         del os.environ[name]
     os.environ |= PORTABLE if instruction_set == "portable" else NATIVE
-    if ARM64 and instruction_set == "portable":
-        os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
     os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"

@@ -63,6 +63,8 @@ def caveats(network: keras.Model, image_shape: tuple[int, ...]) -> Caveats:
     for node, operation in _operations(network, image_shape):
         # XLA compiles for the CPU at hand; Keras has it do so with convolutions in groups.
         kind = "XLA" if node.attr["_XlaMustCompile"].b else node.op
+        if kind == "MaxPoolGrad" and node.attr["ksize"] != node.attr["strides"]:
+            kind = "MaxPoolGrad with overlaps"
         # TensorFlow numbers the uses of a name.
         scopes = [re.sub(r"_\d+$", "", scope) for scope in node.name.split("/")]
         inside = [scope for scope in scopes if scope in layers]

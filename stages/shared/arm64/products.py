@@ -93,12 +93,14 @@ def _low_tiles(count: tf.Tensor | int, block: int) -> LowTiles | None:
     The rows are cut into blocks, the last ones, if more than one and a half blocks, into halves,
     and each of these into tiles, of which the last may be low.
     """
-    whole = tf.maximum(count // block - 1, 0) * block
+    known = isinstance(count, int)
+    whole = (max if known else tf.maximum)(count // block - 1, 0) * block
     rest = count - whole
-    first = tf.where(rest > block + block // 2, (rest + 1) // 2, rest)
+    half = (rest + 1) // 2
+    is_long = rest > block + block // 2
+    first = (half if is_long else rest) if known else tf.where(is_long, half, rest)
     halves = [(whole + first, first % TILE_ROWS), (count, (rest - first) % TILE_ROWS)]
-    known = [tf.get_static_value(height) for _, height in halves]
-    if all(height is not None and (height == 0 or height > LOW_ROWS) for height in known):
+    if known and not any(1 <= height <= LOW_ROWS for _, height in halves):
         return None
     i = tf.range(1, LOW_ROWS + 1)
     rows = [tf.where((i <= high) & (high <= LOW_ROWS), end - i, count) for end, high in halves]

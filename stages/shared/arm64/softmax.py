@@ -5,6 +5,7 @@ for the exponential function jit_uni_eltwise_injector.cpp); its logarithm is Eig
 """
 
 import struct
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -64,7 +65,7 @@ def softmax(logits: tf.Tensor) -> tf.Tensor:
     x = tf.reshape(logits, [-1, classes])
     shifted = x - tf.reduce_max(x, axis=1, keepdims=True)
     exponentials = _exp_onednn(shifted)
-    # Four sums of packets take turns; the incomplete packet goes to the first.
+    # Four sums take turns at whole registers; what is left of the row goes to the first.
     blocks = -(-classes // PACKET)
     padded = tf.pad(exponentials, [[0, 0], [0, blocks * PACKET - classes]])
     packets = [padded[:, PACKET * i : PACKET * (i + 1)] for i in range(blocks)]
@@ -81,21 +82,6 @@ def softmax(logits: tf.Tensor) -> tf.Tensor:
     return tf.reshape(result, tf.shape(logits))
 
 
-def _fold(lanes: tf.Tensor) -> tf.Tensor:
-    """Return the sums (n,) of 8 lanes (n, 8): halves are added to each other, thrice."""
-    for half in (4, 2, 1):
-        lanes = lanes[:, :half] + lanes[:, half:]
-    return lanes[:, 0]
-
-
-def _in_order(terms: tf.Tensor) -> tf.Tensor:
-    """Return the sum of a list, added from the left."""
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
-
-
 def log_softmax(logits: tf.Tensor) -> tf.Tensor:
     """Return tf.nn.log_softmax(logits) of logits (n, classes) (Eigen, softmax_op_functor.h)."""
     classes = logits.shape[1]
@@ -103,3 +89,18 @@ def log_softmax(logits: tf.Tensor) -> tf.Tensor:
     shifted = logits - tf.reduce_max(logits, axis=1, keepdims=True)
     exponentials = [exp_of_packets(shifted[:, :whole]), exp_of_libm(shifted[:, whole:])]
     return shifted - log(sum_last(tf.concat(exponentials, 1)))[:, None]
+
+
+def _fold(lanes: tf.Tensor) -> tf.Tensor:
+    """Return the sums (n,) of 8 lanes (n, 8): halves are added to each other, thrice."""
+    for half in (4, 2, 1):
+        lanes = lanes[:, :half] + lanes[:, half:]
+    return lanes[:, 0]
+
+
+def _in_order(terms: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Return the sum of a list, added from the left."""
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
