@@ -20,6 +20,7 @@ UNPORTABLE = {
 # Operations that compute the same bits on ARM64, since they move numbers about, compute with whole
 # ones, or round each result once. See tests/conformance.
 SAME_ON_ARM64 = {
+    "Prod of sizes",
     *("Abs", "Add", "AddN", "AddV2", "ArgMax", "AvgPool", "BatchToSpaceND", "BiasAdd"),
     *("BiasAddGrad", "Bitcast", "BroadcastGradientArgs", "BroadcastTo", "Cast", "Concat"),
     *("ConcatOffset", "ConcatV2", "Const", "DivNoNan", "DynamicStitch", "Equal", "ExpandDims"),
@@ -27,11 +28,11 @@ SAME_ON_ARM64 = {
     *("Identity", "IdentityN", "InvertPermutation", "LeakyRelu", "LeakyReluGrad", "Less"),
     *("LessEqual", "LogicalAnd", "LogicalNot", "LogicalOr", "Max", "MaxPool", "MaxPoolGrad"),
     *("Maximum", "Min", "Minimum", "Mul", "Neg", "NoOp", "NotEqual", "OneHot", "OnesLike"),
-    *("Pack", "Pad", "PadV2", "PartitionedCall", "Placeholder", "Prod", "Range", "Rank"),
+    *("Pack", "Pad", "PadV2", "PartitionedCall", "Placeholder", "Range", "Rank"),
     *("ReadVariableOp", "RealDiv", "Relu", "Relu6", "Relu6Grad", "ReluGrad", "Reshape"),
     *("ReverseV2", "Round", "Select", "SelectV2", "Shape", "ShapeN", "Sign", "Size", "Slice"),
     *("SpaceToBatchND", "Split", "SplitV", "Sqrt", "Square", "SquaredDifference", "Squeeze"),
-    *("StatefulPartitionedCall", "StatelessRandomGetKeyCounter"),
+    *("StatefulPartitionedCall", "StatelessRandomGetKeyCounter", "StatelessRandomNormalV2"),
     *("StatelessRandomUniformFullIntV2", "StatelessRandomUniformV2", "StopGradient"),
     *("StridedSlice", "StridedSliceGrad", "Sub", "Tile", "TopKV2", "Transpose", "Unpack"),
     *("UnsortedSegmentSum", "Where", "ZerosLike"),
@@ -61,10 +62,7 @@ def caveats(network: keras.Model, image_shape: tuple[int, ...]) -> Caveats:
     cpus: dict[str, set[str]] = {}
     arm64: dict[str, set[str]] = {}
     for node, operation in _operations(network, image_shape):
-        # XLA compiles for the CPU at hand; Keras has it do so with convolutions in groups.
-        kind = "XLA" if node.attr["_XlaMustCompile"].b else node.op
-        if kind == "MaxPoolGrad" and node.attr["ksize"] != node.attr["strides"]:
-            kind = "MaxPoolGrad with overlaps"
+        kind = _kind(node)
         # TensorFlow numbers the uses of a name.
         scopes = [re.sub(r"_\d+$", "", scope) for scope in node.name.split("/")]
         inside = [scope for scope in scopes if scope in layers]
@@ -75,6 +73,18 @@ def caveats(network: keras.Model, image_shape: tuple[int, ...]) -> Caveats:
     return Caveats(
         [f"{user}, whose bits depend on the CPU" for user in _sentences(cpus)], _sentences(arm64)
     )
+
+
+def _kind(node: tf.compat.v1.NodeDef) -> str:
+    """Return the name of an operation, and more where the bits depend on more."""
+    # XLA compiles for the CPU at hand; Keras has it do so with convolutions in groups.
+    if node.attr["_XlaMustCompile"].b:
+        return "XLA"
+    if node.op == "MaxPoolGrad" and node.attr["ksize"] != node.attr["strides"]:
+        return "MaxPoolGrad with overlaps"
+    if node.op == "Prod" and node.attr["T"].type == tf.int32.as_datatype_enum:
+        return "Prod of sizes"
+    return str(node.op)
 
 
 def _sentences(users: Mapping[str, set[str]]) -> list[str]:
