@@ -3,6 +3,7 @@
 On ARM64 itself, emulated, `tests/test_emulated_cpu.py` and `tests/conformance` compare.
 """
 
+import json
 import platform
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +18,15 @@ keras = numerics.keras()
 import tensorflow as tf  # noqa: E402
 
 from stages.shared.arm64 import elementary, kernels, products, softmax, sums, transform  # noqa: E402
+from stages.train import network as networks  # noqa: E402
+from stages.train.cluster import Cluster  # noqa: E402
+from stages.train.fitting import build_optimizer  # noqa: E402
+from stages.train.params import Params  # noqa: E402
+from stages.train.sharded import ShardedModel  # noqa: E402
+from stages.train.splits import Split  # noqa: E402
+from stages.train.trace import SAME_ON_ARM64  # noqa: E402
+from tests.conformance.kernels import cases  # noqa: E402
+from tests.project import REPOSITORY, read_yaml  # noqa: E402
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="compares with x86-64")
 random = np.random.default_rng(1)
@@ -217,3 +227,35 @@ def test_the_replacement_follows_and_has_the_gradient(monkeypatch: pytest.Monkey
     y, gradient = derivative(tf.constant([0.5]))
     assert y == 1
     assert gradient == 1 - 1 * 1
+
+
+def test_every_replacement_is_in_the_table_of_conformance() -> None:
+    assert {*kernels.KERNELS} <= {operation for operation, _, _ in cases()}
+
+
+@pytest.mark.parametrize("network", ["simple", "residual"])
+def test_whatever_training_computes_is_the_same_or_replaced(network: str) -> None:
+    """Also the optimizer and the metrics, which `trace.caveats` does not look at."""
+    whole = {"hard_example_fraction": 1.0, "filters": [[8, 8], [12, 12]]}
+    settings = read_yaml(REPOSITORY / "params.yaml")["train"] | {"network": network} | whole
+    params = Params.model_validate_json(json.dumps(settings))
+    images, labels = np.zeros((10, 28, 28, 1), np.uint8), np.arange(10, dtype=np.uint8)
+    scale = {"mean": 33.0, "standard_deviation": 78.0}
+    net = networks.build(params, Split(images, labels), scale)
+    model = ShardedModel(net, params, Cluster())
+    model.compile(build_optimizer(params, params.batch_size, 100))
+    model.optimizer.build(net.trainable_variables)
+    examples = [tf.TensorSpec((None, 28, 28, 1), tf.uint8), tf.TensorSpec((None,), tf.uint8)]
+    used = operations(model.train_step, examples)
+    used |= operations(model.test_step, [*examples, tf.TensorSpec((None,))])
+    # Of sizes, of one number (in the table), and what only stores numbers.
+    others = {"AssignAddVariableOp", "AssignSubVariableOp", "AssignVariableOp", "Pow", "Prod"}
+    assert used <= SAME_ON_ARM64 | {*kernels.KERNELS} | others
+
+
+def operations(function: Callable[..., Any], specs: Sequence[tf.TensorSpec]) -> set[str]:
+    """Return the kinds of operations in a function's graph, and in those that it calls."""
+    traced = tf.function(function, autograph=False).get_concrete_function(tuple(specs))
+    graph = traced.graph.as_graph_def()
+    bodies = [graph.node, *(inner.node_def for inner in graph.library.function)]
+    return {node.op for nodes in bodies for node in nodes}
