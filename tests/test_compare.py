@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.shared.errors import StageError
-from stages.views import compare
+from stages.views import compare, comparison
 from tests.project import Clone, check, run
 
 COMMAND = [sys.executable, "-m", "stages.views.compare"]
@@ -38,24 +38,24 @@ PREDICTIONS = "artifacts/evaluation/predictions.csv"
 )
 def test_p_is_that_of_scipy(fixed: int, broken: int, p: float) -> None:
     """scipy.stats.binomtest(fixed, fixed + broken).pvalue, of SciPy 1.17.1."""
-    assert compare.mcnemar(fixed, broken) == pytest.approx(p, rel=1e-9)
+    assert comparison.mcnemar(fixed, broken) == pytest.approx(p, rel=1e-9)
 
 
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_p_is_a_chance_and_the_same_both_ways(fixed: int, broken: int) -> None:
-    p = compare.mcnemar(fixed, broken)
+    p = comparison.mcnemar(fixed, broken)
     assert 0 < p <= 1
-    assert p == compare.mcnemar(broken, fixed)
+    assert p == comparison.mcnemar(broken, fixed)
 
 
-def two_runs(fixed: int, broken: int) -> tuple[compare.Run, compare.Run]:
+def two_runs(fixed: int, broken: int) -> tuple[comparison.Run, comparison.Run]:
     """Two runs on a hundred digits, with five mistakes in common."""
     actual = np.arange(100) % 10
     a, b = actual.copy(), actual.copy()
     a[:5] = b[:5] = 10
     a[5 : 5 + fixed] = 11
     b[50 : 50 + broken] = 12
-    return compare.Run("main", actual, a), compare.Run("wider", actual, b)
+    return comparison.Run("main", actual, a), comparison.Run("wider", actual, b)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def two_runs(fixed: int, broken: int) -> tuple[compare.Run, compare.Run]:
     ],
 )
 def test_the_sentence_says_what_the_numbers_say(fixed: int, broken: int, sentence: str) -> None:
-    found = compare.compare(*two_runs(fixed, broken))
+    found = comparison.compare(*two_runs(fixed, broken))
     no = "no evidence" in sentence or not fixed
     who = "the networks of main and wider" if no else "the network of wider"
     assert found.sentence == sentence.format(who, "McNemar's exact test")
@@ -85,15 +85,15 @@ def test_runs_on_other_digits_are_not_compared() -> None:
     a, _ = two_runs(1, 1)
     for other in (a.actual[::-1], a.actual[:50]):
         with pytest.raises(StageError, match="main and small were scored on other digits, 100 and"):
-            compare.compare(a, compare.Run("small", other, other))
+            comparison.compare(a, comparison.Run("small", other, other))
     images = a._replace(images="one digest"), a._replace(name="small", images="another")
     with pytest.raises(StageError, match="main and small were scored on other digits"):
-        compare.compare(*images)
-    assert compare.compare(images[0], a).p == 1, "one of them does not say"
+        comparison.compare(*images)
+    assert comparison.compare(images[0], a).p == 1, "one of them does not say"
 
 
 def test_text_and_markdown_have_the_numbers_in_words() -> None:
-    found = compare.compare(*two_runs(2, 1))
+    found = comparison.compare(*two_runs(2, 1))
     shown = compare.as_markdown(found, None)
     assert shown.startswith(
         "**2 fixed, 1 broken: no evidence of a difference between the networks of main and wider,"
@@ -110,7 +110,7 @@ def test_text_and_markdown_have_the_numbers_in_words() -> None:
 
 
 def test_long_lists_are_cut_short_and_a_comment_is_never_too_long() -> None:
-    found = compare.compare(*two_runs(45, 25))
+    found = comparison.compare(*two_runs(45, 25))
     lines = compare.as_text(found, compare.SHOWN).splitlines()
     assert len(lines) == 3 + 2 * (compare.SHOWN + 1)
     assert "  and 25 more fixed; all of them: --all" in lines
@@ -118,16 +118,16 @@ def test_long_lists_are_cut_short_and_a_comment_is_never_too_long() -> None:
     assert len(compare.as_text(found, None).splitlines()) == 3 + 70
 
     actual = np.zeros(10_000, int)
-    a = compare.Run("a", actual, np.where(np.arange(10_000) < 9_000, 1, 0))
-    b = compare.Run("b", actual, np.where(np.arange(10_000) < 9_000, 0, 1))
-    text = compare.as_markdown(compare.compare(a, b), None)
+    a = comparison.Run("a", actual, np.where(np.arange(10_000) < 9_000, 1, 0))
+    b = comparison.Run("b", actual, np.where(np.arange(10_000) < 9_000, 0, 1))
+    text = compare.as_markdown(comparison.compare(a, b), None)
     assert len(text) <= 65_536
     assert ", and 8,438 more.\n" in text
-    assert len(compare.as_markdown(compare.compare(a, b), compare.SHOWN)) < 3_000
+    assert len(compare.as_markdown(comparison.compare(a, b), compare.SHOWN)) < 3_000
 
 
 def test_json_has_every_digit() -> None:
-    shown = json.loads(compare.as_json(compare.compare(*two_runs(1, 0)), 0))
+    shown = json.loads(compare.as_json(comparison.compare(*two_runs(1, 0)), 0))
     assert shown["fixed"] == [{"number": 5, "actual": 5, "a": 11, "b": 5}]
     assert (shown["broken"], shown["digits"], shown["p"]) == ([], 100, 1)
 
