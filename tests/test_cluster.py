@@ -16,8 +16,8 @@ import kubernetes_validate
 import pytest
 from ruamel.yaml import YAML
 
-from stages.train import rendezvous
-from stages.train.rendezvous import ClusterSpec
+from stages.train import workers
+from stages.train.workers import ClusterSpec
 from tests.network import Line
 from tests.project import REPOSITORY, THOROUGH, Clone, check, emulating, run, variables
 
@@ -132,7 +132,7 @@ def test_the_manifest_in_the_readme_is_one_that_kubernetes_takes() -> None:
     words[-1] = words[-1].replace("dvc repro && dvc push && cat dvc.lock", 'printf %s "$TF_CONFIG"')
     words[-1] = words[-1].replace("' printf", "'; printf")
     described = check(words, REPOSITORY, JOB_COMPLETION_INDEX="1")
-    assert rendezvous.from_environment({"TF_CONFIG": described}) == ClusterSpec(
+    assert workers.from_environment({"TF_CONFIG": described}) == ClusterSpec(
         ("train-0.train:2222", "train-1.train:2222"), 1
     )
 

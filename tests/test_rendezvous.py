@@ -12,8 +12,9 @@ import pytest
 
 from stages.shared import numerics
 from stages.shared.errors import StageError
-from stages.train import rendezvous
-from stages.train.rendezvous import SINGLE_WORKER, ClusterSpec, MissingWorkersError, WorkerInfo
+from stages.train import rendezvous, workers
+from stages.train.rendezvous import MissingWorkersError, WorkerInfo
+from stages.train.workers import SINGLE_WORKER, ClusterSpec
 
 numerics.keras()  # the Slurm resolver is TensorFlow's
 
@@ -43,14 +44,14 @@ def some(count: int) -> list[ClusterSpec]:
 
 
 def test_without_a_description_one_trains_alone() -> None:
-    assert rendezvous.from_environment({}) == SINGLE_WORKER
-    assert rendezvous.from_environment({"SLURM_STEP_NUM_TASKS": "1"}) == SINGLE_WORKER
+    assert workers.from_environment({}) == SINGLE_WORKER
+    assert workers.from_environment({"SLURM_STEP_NUM_TASKS": "1"}) == SINGLE_WORKER
     assert len(SINGLE_WORKER) == 1
     assert SINGLE_WORKER.others() == []
 
 
 def test_tf_config_describes_the_workers() -> None:
-    described = rendezvous.from_environment(tf_config(["a:1", "[::1]:2"], 1))
+    described = workers.from_environment(tf_config(["a:1", "[::1]:2"], 1))
     assert described == ClusterSpec(("a:1", "[::1]:2"), 1)
 
 
@@ -59,7 +60,7 @@ def test_slurm_describes_the_workers_each_at_its_own_node(monkeypatch: pytest.Mo
         monkeypatch.setenv(name, value)
     indices = set()
     for i in range(1, 12):
-        described = rendezvous.from_environment(SLURM | {"SLURMD_NODENAME": f"n{i}"})
+        described = workers.from_environment(SLURM | {"SLURMD_NODENAME": f"n{i}"})
         assert described.addresses[described.index] == f"n{i}:8888"
         indices.add(described.index)
     assert indices == set(range(11))
@@ -70,7 +71,7 @@ def test_two_tasks_on_one_node_of_slurm_have_a_port_each(monkeypatch: pytest.Mon
     slurm = SLURM | here | {"SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_LOCALID": "1"}
     for name, value in slurm.items():
         monkeypatch.setenv(name, value)
-    assert rendezvous.from_environment(slurm) == ClusterSpec(("n2:8888", "n2:8889"), 1)
+    assert workers.from_environment(slurm) == ClusterSpec(("n2:8888", "n2:8889"), 1)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_two_tasks_on_one_node_of_slurm_have_a_port_each(monkeypatch: pytest.Mon
 )
 def test_a_bad_description_is_one_line(environment: Mapping[str, str], reason: str) -> None:
     with pytest.raises(StageError) as caught:
-        rendezvous.from_environment(environment)
+        workers.from_environment(environment)
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -114,10 +115,10 @@ def test_what_slurm_says_is_enough_or_refused_in_a_line(
     for name, value in slurm.items():
         monkeypatch.setenv(name, value)
     if "SLURM_STEP_NUM_TASKS" not in slurm:
-        assert rendezvous.from_environment(slurm) == SINGLE_WORKER
+        assert workers.from_environment(slurm) == SINGLE_WORKER
         return
     with pytest.raises(StageError) as caught:
-        rendezvous.from_environment(slurm)
+        workers.from_environment(slurm)
     assert str(caught.value).startswith("Slurm's variables do not describe the workers; start them")
     assert "\n" not in str(caught.value)
 

@@ -23,7 +23,7 @@ import tensorflow as tf  # noqa: E402
 from stages.train import batches, fitting  # noqa: E402
 from stages.train.cluster import Cluster  # noqa: E402
 from stages.train.network import build  # noqa: E402
-from stages.train.rendezvous import ClusterSpec  # noqa: E402
+from stages.train.workers import ClusterSpec  # noqa: E402
 
 TINY = {"filters": [[2]], "kernel_sizes": [3], "dense_units": [4], "epochs": 2}
 

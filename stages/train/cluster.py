@@ -11,8 +11,9 @@ from typing import Self
 import tensorflow as tf
 
 from stages.shared.errors import StageError
-from stages.train import rendezvous
-from stages.train.rendezvous import SINGLE_WORKER, ClusterSpec, WorkerInfo
+from stages.train import rendezvous, workers
+from stages.train.rendezvous import WorkerInfo
+from stages.train.workers import SINGLE_WORKER, ClusterSpec
 
 # Seconds between two checks of the other workers, and how long one may be silent.
 HEARTBEAT_INTERVAL = 2.0
@@ -48,7 +49,7 @@ class Cluster:
         Raises:
             StageError: a worker is missing or trains something else, or shards cannot be dealt.
         """
-        members = rendezvous.from_environment(os.environ)
+        members = workers.from_environment(os.environ)
         own = WorkerInfo(members.index, fingerprints, epochs)
         if len(members) == 1:
             return cls(members, max(epochs, default=0))

@@ -7,6 +7,9 @@ from pathlib import Path
 import keras
 import psutil
 
+from stages.shared import numerics
+from stages.shared.arm64.sums import LONGEST_RUN
+from stages.shared.errors import StageError
 from stages.train import batches, recipe
 from stages.train.callbacks import CheckpointCallback, EpochLogger
 from stages.train.checkpoint import TrainState
@@ -39,8 +42,16 @@ def fit(
         The number of steps of all epochs.
 
     Raises:
-        StageError: fewer images than shards, or the loss is not a number any more.
+        StageError: fewer images than shards, or too many a shard for ARM64, or the loss is not a
+            number any more.
     """
+    images = params.batch_size // params.shards
+    if numerics.ARM64 and params.instruction_set == "portable" and images > LONGEST_RUN:
+        raise StageError(
+            f"train.batch_size = {params.batch_size} makes shards of {images:,} images, of which"
+            f" ARM64 sums at most {LONGEST_RUN:,} as x86-64 does; take more train.shards, or"
+            " train.instruction_set = native"
+        )
     batch_size = recipe.fit_batch_size(
         len(train.images), params.batch_size, params.shards, params.min_steps_per_epoch
     )

@@ -68,7 +68,10 @@ def caveats(network: keras.Model, image_shape: tuple[int, ...]) -> Caveats:
         inside = [scope for scope in scopes if scope in layers]
         if kind in UNPORTABLE:
             cpus.setdefault(kind, set()).update(inside[-1:])
-        elif kind not in SAME_ON_ARM64 and not (operation and kernels.covers(operation)):
+        elif not (
+            kind in SAME_ON_ARM64
+            or (operation and kind == operation.type and kernels.covers(operation))
+        ):
             arm64.setdefault(kind, set()).update(inside[-1:])
     return Caveats(
         [f"{user}, whose bits depend on the CPU" for user in _sentences(cpus)], _sentences(arm64)
@@ -82,6 +85,8 @@ def _kind(node: tf.compat.v1.NodeDef) -> str:
         return "XLA"
     if node.op == "MaxPoolGrad" and node.attr["ksize"] != node.attr["strides"]:
         return "MaxPoolGrad with overlaps"
+    if node.op in ("Cos", "Sin"):
+        return f"{node.op} of any angle"
     if node.op == "Prod" and node.attr["T"].type == tf.int32.as_datatype_enum:
         return "Prod of sizes"
     return str(node.op)

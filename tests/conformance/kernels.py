@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from stages.evaluate.__main__ import BATCH_SIZE
+
 # Images of a shard of a batch, those of its hard examples, and images at a time in evaluate.
-SHARD, HARD, EVALUATED = 32, 11, 50
+SHARD, HARD, EVALUATED = 32, 11, BATCH_SIZE
 # Height and width of the images, channels, height and width of the filters, filters, padding: of
 # the networks simple and residual with the parameters of params.yaml and of stages/train/README.md.
 CONVOLUTIONS = [
@@ -114,20 +116,12 @@ def cases() -> Iterator[tuple[str, str, Case]]:
 
 
 def case(function: Callable[..., Any], *shapes: tuple[int, ...]) -> Case:
-    """Return a function that runs another in a graph for any number of images or rows."""
+    """Return a function that runs another in a graph; how many images or rows is unknown there."""
     random = np.random.default_rng(len(shapes))
     arrays = [random.standard_normal(shape).astype(np.float32) for shape in shapes]
-    # The first size of weights is known, of all else it is not.
-    specs = [tf.TensorSpec((None, *array.shape[1:])) for array in arrays]
-    if len(shapes) == 2 and len(shapes[1]) == len(shapes[0]) and is_weight(shapes[1]):
-        specs[1] = tf.TensorSpec(shapes[1])
-    if len(shapes) == 2 and is_weight(shapes[0]):
-        specs[0] = tf.TensorSpec(shapes[0])
+    counts = (SHARD, HARD, EVALUATED)
+    specs = [tf.TensorSpec((None, *shape[1:]) if shape[0] in counts else shape) for shape in shapes]
     return lambda: tf.function(function, input_signature=specs, autograph=False)(*arrays)
-
-
-def is_weight(shape: tuple[int, ...]) -> bool:
-    return shape[0] not in (SHARD, HARD, EVALUATED)
 
 
 def transform(images: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:

@@ -70,9 +70,10 @@
     if (!picture && !strokes.length) return [];
     const drawn = picture ? picture.data : pen.getImageData(0, 0, canvas.width, canvas.height);
     const pieces = findPieces(drawn);
-    whole = pieces.length ? normalise(join(pieces)) : null;
-    if (areCharacters) return readPieces(pieces, classify);
-    return whole ? [[classify(whole)]] : [];
+    const rows = areCharacters ? readPieces(pieces, classify) : [];
+    if (!pieces.length || rows.crowded) return rows;
+    whole = normalise(join(pieces));
+    return areCharacters ? rows : [[classify(whole)]];
   }
 
   // Return the label of the most probable class.
@@ -84,7 +85,6 @@
   function read() {
     redraw();
     const found = find();
-    if (found.crowded) whole = null;
     glyphs = found.crowded ? [] : found.flat();
     const first = glyphs[0] || blank;
     show(part("seen"), whole || blank.image);

@@ -4,9 +4,9 @@ On x86-64 TensorFlow's own kernels compute: oneDNN's, capped at AVX2, and Eigen'
 On ARM64 those sum in another order and round elsewhere. There `kernels` gives each operation that
 differs a replacement, built of operations that compute the same bits on both:
 
-- `products`: matrix products, convolutions and their gradients, as chains of fused multiply-adds;
+- `products`, `convolutions`: matrix products and convolutions, as chains of fused multiply-adds;
 - `sums`: over axes, in Eigen's order;
-- `elementary`, `softmax`: polynomials, every product and sum rounded as on x86-64;
+- `elementary`, of `eigen` and `libm`, and `softmax`: polynomials, each product and sum rounded;
 - `transform`: of images, by augmentation.
 
 `python -m tests.conformance` compares each with x86-64, bit by bit: of a new TensorFlow, say.

@@ -9,7 +9,15 @@ import tensorflow as tf
 from tensorflow.python.eager import record as tape
 from tensorflow.python.framework import op_def_library, tensor_util
 
-from stages.shared.arm64 import elementary, products, softmax, sums, transform
+from stages.shared.arm64 import (
+    convolutions,
+    eigen,
+    elementary,
+    products,
+    softmax,
+    sums,
+    transform,
+)
 
 Outputs = Sequence[tf.Tensor]
 # Whether operations that are added to a graph stay as they are; of this thread.
@@ -53,35 +61,40 @@ def covers(operation: tf.Operation) -> bool:
     """Return whether an operation, in float32, gives the bits of x86-64 by its replacement."""
     if operation.type not in KERNELS or operation.outputs[0].dtype != tf.float32:
         return False
+    tensors = (*operation.inputs, *operation.outputs)
     if operation.type.startswith("Conv2D"):
         return (
             operation.get_attr("padding") in (b"VALID", b"SAME")
             and operation.get_attr("data_format") == b"NHWC"
             and operation.get_attr("dilations") == [1, 1, 1, 1]
             and (operation.type != "Conv2DBackpropInput" or _strides(operation) == (1, 1))
+            and all(None not in tensor.shape[1:] for tensor in tensors)
         )
     if operation.type == "MatMul":  # oneDNN has others for vectors
-        return all(1 not in tensor.shape for tensor in (*operation.inputs, *operation.outputs))
+        columns = operation.outputs[0].shape[1]
+        return columns is not None and all(1 not in tensor.shape for tensor in tensors)
     if operation.type in ("Mean", "Sum"):
         axes = _axes(operation.inputs[1])
-        return axes is not None and sums.covers(axes, operation.inputs[0].shape.rank)
+        return axes is not None and sums.covers(axes, operation.inputs[0].shape)
+    if operation.type.endswith("Softmax"):
+        return operation.inputs[0].shape[-1] is not None
     return True
 
 
 def _conv2d(operation: tf.Operation) -> Outputs:
     images, filters = operation.inputs
-    return [products.convolution(images, filters, _strides(operation), _padding(operation))]
+    return [convolutions.convolution(images, filters, _strides(operation), _padding(operation))]
 
 
 def _filter_gradient(operation: tf.Operation) -> Outputs:
     images, _, gradient = operation.inputs
     size, strides = tuple(operation.outputs[0].shape[:2]), _strides(operation)
-    return [products.filter_gradient(images, size, gradient, strides, _padding(operation))]
+    return [convolutions.filter_gradient(images, size, gradient, strides, _padding(operation))]
 
 
 def _image_gradient(operation: tf.Operation) -> Outputs:
     _, filters, gradient = operation.inputs
-    return [products.image_gradient(filters, gradient, _padding(operation))]
+    return [convolutions.image_gradient(filters, gradient, _padding(operation))]
 
 
 def _strides(operation: tf.Operation) -> tuple[int, int]:
@@ -133,9 +146,10 @@ def _axes(axes: tf.Tensor) -> list[int] | None:
         return None
     own, other = ([1] * (max(rank) - shape.rank) + shape.as_list() for shape in shapes)
     own, other = (own, other) if axes.value_index == 0 else (other, own)
-    return [
-        i for i, (size, larger) in enumerate(zip(own, other, strict=True)) if size == 1 != larger
-    ]
+    pairs = [*enumerate(zip(own, other, strict=True))]
+    if any(size is None and larger not in (None, 1) for _, (size, larger) in pairs):
+        return None
+    return [i for i, (size, larger) in pairs if size == 1 != larger]
 
 
 KERNELS: dict[str, Callable[[tf.Operation], Outputs]] = {
@@ -143,7 +157,7 @@ KERNELS: dict[str, Callable[[tf.Operation], Outputs]] = {
     "Conv2DBackpropFilter": _filter_gradient,
     "Conv2DBackpropInput": _image_gradient,
     "Cos": _elementwise(elementary.cos),
-    "Erf": _elementwise(elementary.erf),
+    "Erf": _elementwise(eigen.erf),
     "Exp": _elementwise(elementary.exp),
     "ImageProjectiveTransformV3": _transform,
     "Log": _elementwise(elementary.log),
@@ -154,6 +168,6 @@ KERNELS: dict[str, Callable[[tf.Operation], Outputs]] = {
     "Softmax": _elementwise(softmax.softmax),
     "SqrtGrad": _square_root_gradient,
     "Sum": _reduction(mean=False),
-    "Tanh": _elementwise(elementary.tanh),
+    "Tanh": _elementwise(eigen.tanh),
     "TanhGrad": lambda op: [op.inputs[1] * (1 - op.inputs[0] * op.inputs[0])],
 }

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from stages.shared.arm64.elementary import PACKET, TINY, exp_of_libm, exp_of_packets, log
-from stages.shared.arm64.sums import sum_last
+from stages.shared.arm64 import eigen, libm
+from stages.shared.arm64.elementary import log
+from stages.shared.arm64.floats import TINY
+from stages.shared.arm64.sums import LANES, sum_lanes, sum_last
 
 
 def _float(bits: int) -> float:
@@ -66,16 +68,16 @@ def softmax(logits: tf.Tensor) -> tf.Tensor:
     shifted = x - tf.reduce_max(x, axis=1, keepdims=True)
     exponentials = _exp_onednn(shifted)
     # Four sums take turns at whole registers; what is left of the row goes to the first.
-    blocks = -(-classes // PACKET)
-    padded = tf.pad(exponentials, [[0, 0], [0, blocks * PACKET - classes]])
-    packets = [padded[:, PACKET * i : PACKET * (i + 1)] for i in range(blocks)]
-    full = classes // PACKET
+    blocks = -(-classes // LANES)
+    padded = tf.pad(exponentials, [[0, 0], [0, blocks * LANES - classes]])
+    packets = [padded[:, LANES * i : LANES * (i + 1)] for i in range(blocks)]
+    full = classes // LANES
     sums = [packets[i:full:4] for i in range(4)]
     sums[0] = sums[0] + packets[full:]
     sums = [_in_order(s) for s in sums if s]
     pairs = [sums[0] + sums[1], sums[2] + sums[3]] if len(sums) == 4 else sums
     lanes = _in_order(pairs)
-    inverse = (1 / _fold(lanes))[:, None]
+    inverse = (1 / sum_lanes(lanes))[:, None]
     # exponentials * inverse, flushed to zero only if subnormal after rounding, as on x86-64.
     product = exponentials * (inverse * 2.0**64)
     result = tf.where(product < TINY * 2.0**64, tf.zeros_like(product), product) * 2.0**-64
@@ -83,19 +85,17 @@ def softmax(logits: tf.Tensor) -> tf.Tensor:
 
 
 def log_softmax(logits: tf.Tensor) -> tf.Tensor:
-    """Return tf.nn.log_softmax(logits) of logits (n, classes) (Eigen, softmax_op_functor.h)."""
-    classes = logits.shape[1]
-    whole = classes - classes % PACKET
-    shifted = logits - tf.reduce_max(logits, axis=1, keepdims=True)
-    exponentials = [exp_of_packets(shifted[:, :whole]), exp_of_libm(shifted[:, whole:])]
-    return shifted - log(sum_last(tf.concat(exponentials, 1)))[:, None]
+    """Return tf.nn.log_softmax(logits) over the last axis, whose length must be known.
 
-
-def _fold(lanes: tf.Tensor) -> tf.Tensor:
-    """Return the sums (n,) of 8 lanes (n, 8): halves are added to each other, thrice."""
-    for half in (4, 2, 1):
-        lanes = lanes[:, :half] + lanes[:, half:]
-    return lanes[:, 0]
+    Eigen computes each row by itself: what is left of it after whole registers, by the C library.
+    """
+    classes = logits.shape[-1]
+    x = tf.reshape(logits, [-1, classes])
+    whole = classes - classes % LANES
+    shifted = x - tf.reduce_max(x, axis=1, keepdims=True)
+    exponentials = [eigen.exp(shifted[:, :whole]), libm.exp(shifted[:, whole:])]
+    result = shifted - log(sum_last(tf.concat(exponentials, axis=1)))[:, None]
+    return tf.reshape(result, tf.shape(logits))
 
 
 def _in_order(terms: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -65,10 +65,14 @@ def sum_last(x: tf.Tensor) -> tf.Tensor:
 
     shared = across(x[:, :dealt], LANES * REGISTERS)
     lanes = across(tf.concat([shared, x[:, dealt:whole]], axis=1), LANES)
-    while lanes.shape[1] > 1:
-        half = lanes.shape[1] // 2
+    return across(x[:, whole:], 1)[:, 0] + sum_lanes(lanes)
+
+
+def sum_lanes(lanes: tf.Tensor) -> tf.Tensor:
+    """Return the sums of the LANES numbers of registers (n, LANES): halves are added, thrice."""
+    while (half := lanes.shape[1] // 2) > 0:
         lanes = lanes[:, :half] + lanes[:, half:]
-    return across(x[:, whole:], 1)[:, 0] + lanes[:, 0]
+    return lanes[:, 0]
 
 
 def sum_rows(x: tf.Tensor) -> tf.Tensor:
@@ -131,12 +135,23 @@ def _sum_shared(x: tf.Tensor) -> tf.Tensor:
     return sum_in_order(tf.concat([shared, x[dealt:]], axis=0))
 
 
-def covers(axes: Sequence[int], rank: int | None) -> bool:
-    """Return whether `reduce` can sum over these axes: they are neighbours, or none."""
-    if rank is None:
+def covers(axes: Sequence[int], shape: tf.TensorShape) -> bool:
+    """Return whether `reduce` can sum over these axes: they are neighbours, or none.
+
+    Rows must be short enough for `sum_last`, and the axes that stay known but for the first.
+    """
+    if shape.rank is None:
         return False
-    axes = sorted(axis % rank for axis in axes)
-    return not axes or axes == [*range(axes[0], axes[-1] + 1)]
+    axes = sorted(axis % shape.rank for axis in axes)
+    if not axes:
+        return True
+    if axes != [*range(axes[0], axes[-1] + 1)]:
+        return False
+    terms = shape[axes[0] : axes[-1] + 1].num_elements()
+    are_long_rows = axes[0] > 0 and axes[-1] == shape.rank - 1 and (terms or math.inf) > LONGEST_RUN
+    return not are_long_rows and None not in [
+        shape[i] for i in range(1, shape.rank) if i not in axes
+    ]
 
 
 def reduce(x: tf.Tensor, axes: Sequence[int], mean: bool = False) -> tf.Tensor:

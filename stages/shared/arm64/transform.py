@@ -20,8 +20,8 @@ def projective_transform(images: tf.Tensor, transforms: tf.Tensor) -> tf.Tensor:
     rows = tf.range(height, dtype=tf.float32)[:, None]
     columns = tf.range(width, dtype=tf.float32)[None]
     a, b, c, d, e, f = (transforms[:, i, None, None] for i in range(6))
-    x = tf.add(tf.add(tf.multiply(a, columns), tf.multiply(b, rows)), c)
-    y = tf.add(tf.add(tf.multiply(d, columns), tf.multiply(e, rows)), f)
+    x = (a * columns + b * rows) + c
+    y = (d * columns + e * rows) + f
     left, top = tf.floor(x), tf.floor(y)
     # Beside each pixel its neighbours to the right, below, and both, so that one lookup finds all
     # four; around the image two rows and columns of zeros, so that every place has a nearest one.
@@ -36,11 +36,11 @@ def projective_transform(images: tf.Tensor, transforms: tf.Tensor) -> tf.Tensor:
     index = (tf.range(count)[:, None, None] * down + row) * across + column
     found = tf.gather(tf.reshape(corners, [count * down * across, 4 * channels]), index)
     above_left, above_right, below_left, below_right = tf.split(found, 4, axis=3)
-    from_left, to_right = ((v)[..., None] for v in (x - left, left + 1 - x))
-    from_top, to_bottom = ((v)[..., None] for v in (y - top, top + 1 - y))
+    from_left, to_right = (v[..., None] for v in (x - left, left + 1 - x))
+    from_top, to_bottom = (v[..., None] for v in (y - top, top + 1 - y))
 
     def between(start: tf.Tensor, end: tf.Tensor, to: tf.Tensor, since: tf.Tensor) -> tf.Tensor:
-        return tf.add(tf.multiply(to, start), tf.multiply(since, end))
+        return to * start + since * end
 
     above = between(above_left, above_right, to_right, from_left)
     below = between(below_left, below_right, to_right, from_left)
