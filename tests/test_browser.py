@@ -16,7 +16,7 @@ pytestmark = pytest.mark.system
 SIZES = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 # What is wrong with the lines of text: one sticks out of its box, another is beyond the window (but
 # for what can be scrolled), two overlap.
-TEXT_TROUBLES = """(() => {
+TEXT_TROUBLES = r"""(() => {
   const lines = [], troubles = [];
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
@@ -28,6 +28,10 @@ TEXT_TROUBLES = """(() => {
     const clip = element.closest(".scroll")?.getBoundingClientRect();
     const range = document.createRange();
     range.selectNodeContents(node);
+    const words = node.data.trim().split(/[\s-]+/);
+    if (new Set([...range.getClientRects()].map(r => r.top)).size > words.length
+        && words.every(word => word.length < 10))
+      troubles.push("torn apart: " + node.data.trim());
     for (const r of range.getClientRects()) {
       if (clip && (r.top > clip.bottom || r.bottom < clip.top)) continue;
       if (r.left < outer.left - 1 || r.right > outer.right + 1)

@@ -423,6 +423,7 @@ def test_the_page_begins_with_a_test_image_that_a_stroke_replaces(
     for width, scheme in SIZES:
         browser.open(real / "artifacts/report/report.html", width, scheme)
         assert browser.run(ANSWER).startswith(f"It reads {label}, ")
+        assert browser.run(TEXT_TROUBLES) == []
         assert browser.page.locator("#keep").is_disabled(), "a test image is not to train on"
         first = browser.run(SEEN)
         assert any(first)
