@@ -39,11 +39,19 @@ def ink(
     digit: int, width: float = 18, scale: float = 1, corner: tuple[int, int] = (0, 0)
 ) -> np.ndarray:
     """Return how much ink is on each pixel of a paper of 280 x 280, 0 to 1."""
+    return drawn(
+        [[(corner[0] + x * scale, corner[1] + y * scale) for x, y in s] for s in STROKES[digit]],
+        width,
+    )
+
+
+def drawn(strokes: Sequence[Sequence[tuple[float, float]]], width: float = 18) -> np.ndarray:
+    """Return how much ink is on each pixel of a paper of 280 x 280, 0 to 1."""
     paper = Image.new("L", (1120, 1120))
     pen = ImageDraw.Draw(paper)
     half = 2 * width
-    for stroke in STROKES[digit]:
-        points = [(4 * (corner[0] + x * scale), 4 * (corner[1] + y * scale)) for x, y in stroke]
+    for stroke in strokes:
+        points = [(4 * x, 4 * y) for x, y in stroke]
         for x, y in points:
             pen.ellipse((x - half, y - half, x + half, y + half), 255)
         for ends in pairwise(points):
@@ -90,6 +98,18 @@ def photo(ink: np.ndarray, degrees: float, softness: float) -> Image.Image:
     noise = np.random.default_rng(1).normal(0, 5, ink.shape)
     pixels = (light * (1 - 0.7 * ink) + noise).clip(0, 255)[..., None] * [1, 0.97, 0.9]
     return Image.fromarray(pixels.astype(np.uint8))
+
+
+def in_shade(ink: np.ndarray) -> Image.Image:
+    """Return faint ink in a shadow whose edge is beside it, much lighter on the left side of it."""
+    y, x = np.indices(ink.shape)
+    return grey(1 - np.where(x < 30 + y / 5, 0.8, 0.3) * (1 - 0.4 * ink))
+
+
+def _seven(hook: int) -> np.ndarray:
+    """Return the ink of a 7 broken at its corner, the hook of its bar down to a row."""
+    bar, stem = [(70, hook), (84, 60), (180, 60), (195, 75)], [(200, 105), (150, 165), (125, 235)]
+    return drawn([bar, stem])
 
 
 def _touching(left: int, right: int) -> np.ndarray:
@@ -162,6 +182,7 @@ PICTURES: dict[str, tuple[int | None, Callable[[], bytes]]] = {
     ),
     "photo": (3, lambda: _file(photo(ink(3, 12), 8, 60), "jpeg", quality=90)),
     "photo with a hard shadow": (8, lambda: _file(photo(ink(8, 12), -6, 3))),
+    "beside a much lighter place": (4, lambda: _file(in_shade(ink(4)))),
     "photo of a phone held upright": (5, lambda: _held_upright(photo(ink(5, 10), 4, 60))),
     "1 x 1": (None, lambda: _file(grey(np.ones((1, 1))))),
     "1 x 300": (None, lambda: _file(grey(np.eye(300)[:1]))),
@@ -177,6 +198,8 @@ NUMBERS: dict[str, tuple[list[str], Callable[[], bytes]]] = {
     "five digits": (["90317"], lambda: _file(grey(number([9, 0, 3, 1, 7])))),
     "a pair that touches": (["35"], lambda: _file(grey(_touching(3, 5)))),
     "broken into pieces": (["508"], lambda: _file(grey(_broken(number([5, 0, 8]))))),
+    "broken at a corner": (["7"], lambda: _file(grey(_seven(150)))),
+    "broken at a corner, hardly beside": (["7"], lambda: _file(grey(_seven(130)))),
     "two rows": (["427", "18"], lambda: _file(grey(_rows([4, 2, 7], [1, 8])))),
     "inverted number": (["64"], lambda: _file(grey(number([6, 4]), 255, 0))),
     "transparent number": (["273"], lambda: _file(transparent(number([2, 7, 3]), (0, 0, 0)))),

@@ -67,18 +67,20 @@ function darkness({ v, w, h }) {
   const reach = Math.min(Math.floor(Math.max(w, h) / 6), Math.floor((Math.min(w, h) - 1) / 2));
   if (reach < 1) return null;
   const around = surrounded({ v, w, h }, 2 * reach);
-  // The highest of the inverted picture is where the picture itself is lowest.
-  let [high, inverse] = [highest(around, reach), highest(inverted(around), reach)];
-  const at = (x, y) => (y + reach) * high.w + x + reach;
-  const contrast = paint(w, h, (x, y) => high.v[at(x, y)] + inverse.v[at(x, y)] - 255).v;
-  const middle = paint(w, h, (x, y) => high.v[at(x, y)] - inverse.v[at(x, y)] + 255).v;
+  const [high, low] = [highest(around, reach), lowest(around, reach)];
+  // Without what is narrower than the window and darker, or lighter; edges stay as they are.
+  const [light, dark] = [lowest(high, reach).v, highest(low, reach).v];
+  const strokes = { v: light.map((n, i) => n - dark[i]), w, h };
+  const contrast = highest(framed(strokes, reach), reach).v;
   const most = mostOf(contrast, (n) => n);
   let darker = 0;
-  for (let i = 0; i < v.length; i++)
-    if (2 * contrast[i] > most) darker += Math.sign(middle[i] - 2 * v[i]);
-  if (darker > 0) [v, high] = [inverted({ v }).v, inverse];
-  const paper = inverted(highest(inverted(high), reach)).v;
-  return paint(w, h, (x, y, i) => Math.max(paper[i] - v[i], 0));
+  for (let y = 0, i = 0; y < h; y++)
+    for (let x = 0; x < w; x++, i++) {
+      const middle = high.v[(y + reach) * high.w + x + reach] + low.v[(y + reach) * low.w + x + reach];
+      if (2 * contrast[i] > most) darker += Math.sign(middle - 2 * v[i]);
+    }
+  const ink = darker > 0 ? (n, i) => n - dark[i] : (n, i) => light[i] - n;
+  return { v: v.map((n, i) => Math.max(ink(n, i), 0)), w, h };
 }
 
 // Return the picture with `margin` pixels more on each side, turned about its outermost pixels.
@@ -102,6 +104,15 @@ function surroundedAlong({ v, w, h }, margin) {
   return result;
 }
 
+// Return the picture with `margin` pixels of 0 more on each side.
+function framed({ v, w, h }, margin) {
+  const wider = w + 2 * margin;
+  const result = { v: new Int32Array(wider * (h + 2 * margin)), w: wider, h: h + 2 * margin };
+  for (let y = 0; y < h; y++)
+    result.v.set(v.subarray(y * w, (y + 1) * w), (y + margin) * wider + margin);
+  return result;
+}
+
 function inverted(picture) {
   const v = picture.v.slice();
   for (let i = 0; i < v.length; i++) v[i] = 255 - v[i];
@@ -111,6 +122,11 @@ function inverted(picture) {
 // Return the highest in each whole square window, one that reaches so far each way.
 function highest(picture, reach) {
   return highestAlong(highestAlong(picture, reach), reach);
+}
+
+// Return the lowest there.
+function lowest(picture, reach) {
+  return inverted(highest(inverted(picture), reach));
 }
 
 // Return the highest in each whole window of a row, rows and columns exchanged.

@@ -58,7 +58,7 @@ function distance(p, q) {
 function isAbove(p, q) {
   return (
     2 * commonColumns(p, q) >= Math.min(p.width, q.width) &&
-    3 * commonRows(p, q) <= Math.min(p.height, q.height)
+    2 * commonRows(p, q) <= Math.min(p.height, q.height)
   );
 }
 
@@ -155,18 +155,24 @@ function readRow(parts, classify) {
 // Return the glyph that parts are, and its cost; null if they cannot be one.
 function glyphOf(parts, isCut, height, classify) {
   // Of each two neighbours that are not one piece cut.
-  const gaps = parts.flatMap(({ piece, isCut }, i) =>
-    i > 0 && !isCut ? [Math.max(0, -commonColumns(parts[i - 1].piece, piece))] : [],
+  const joins = parts.flatMap(({ piece, isCut }, i) =>
+    i > 0 && !isCut ? [[parts[i - 1].piece, piece]] : [],
   );
   const p = join(parts.map((part) => part.piece));
-  const isWide = 10 * p.width > 14 * height || gaps.some((gap) => 10 * gap > 3 * height);
-  if (gaps.length && isWide) return null;
+  const isFar = joins.some(([a, b]) => -10 * commonColumns(a, b) > 3 * height);
+  if (joins.length && (10 * p.width > 14 * height || isFar)) return null;
   const glyph = classify(normalise(p));
   // To be joined well is to be probable, then familiar: some people's digits are not familiar.
   const likelihood = Math.max(...glyph.probabilities) * Math.max(glyph.familiarity, UNFAMILIAR);
   if (isCut && (likelihood < 0.5 || 2 * p.height < height)) return null;
-  const gap = gaps.reduce((a, b) => a + b, 0);
-  const cost = DIGIT - Math.log(likelihood) + CUT * parts[0].isCut;
-  const wider = Math.max(0, p.width / height - 1);
-  return { glyph, cost: cost + JOIN * gaps.length + (GAP * gap) / height + WIDE * wider };
+  let cost = DIGIT - Math.log(likelihood) + CUT * parts[0].isCut;
+  cost += WIDE * Math.max(0, p.width / height - 1);
+  return { glyph, cost: joins.reduce((sum, [a, b]) => sum + joinCost(a, b, height), cost) };
+}
+
+// Return what a join costs: more across a gap, less the more columns are those of both.
+function joinCost(a, b, height) {
+  const shared = commonColumns(a, b);
+  if (shared < 0) return JOIN - (GAP * shared) / height;
+  return JOIN * (1 - shared / Math.min(a.width, b.width));
 }

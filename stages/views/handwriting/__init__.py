@@ -13,12 +13,13 @@ makes the same images and reads the same digits.
     black, if on white there is nothing to see).
 2.  Smaller: k x k pixels become their mean, k such that the longer side is at most 320; a rest at
     the right and at the bottom is dropped.
-3.  Light or dark: near strokes, which is where a square window sees much contrast, most pixels are
-    paper. If most are darker than the middle between the window's extremes, the picture is
-    inverted. The window reaches a sixth of the longer side each way, less where the shorter side is
-    short. Beyond the borders the picture is turned about its outermost pixels.
-4.  Paper: how bright it is at each place is told by closing, the lowest in a window of the highest
-    in a window, which fills strokes and keeps shadows. Ink is what is darker than its paper.
+3.  Light or dark: closing, the lowest in a window of the highest in a window, fills dark strokes
+    and keeps shadows; opening, the highest of the lowest, does so with light ones. Near strokes,
+    which is where a window sees that both differ much, most pixels are paper. If most are darker
+    than the middle between the window's extremes, the picture is inverted. The square window
+    reaches a sixth of the longer side each way, less where the shorter side is short. Beyond the
+    borders the picture is turned about its outermost pixels.
+4.  Paper: how bright it is at each place is told by closing. Ink is what is darker.
 5.  Lines of the paper, in `lines`: paths of ink that go from border to border through what is thin,
     or very dark where strokes cross. On each, what is much thicker or much darker than the line
     mostly is stays; the rest is erased, unless the heaviest piece that is left is nearly as long

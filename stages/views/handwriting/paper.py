@@ -55,12 +55,13 @@ def _darkness(grey: np.ndarray) -> np.ndarray | None:
         return None
     around = np.pad(grey, 2 * reach, mode="reflect", reflect_type="odd").clip(0, 255)
     high, low = _window(around, reach, np.maximum), _window(around, reach, np.minimum)
-    inner = (slice(reach, -reach), slice(reach, -reach))
-    contrast, middle = (high - low)[inner], (high + low)[inner]
+    # Without what is narrower than the window and darker, or lighter; edges stay as they are.
+    light, dark = _window(high, reach, np.minimum), _window(low, reach, np.maximum)
+    contrast = _window(np.pad(light - dark, reach), reach, np.maximum)
+    middle = (high + low)[reach:-reach, reach:-reach]
     near = 2 * contrast > contrast.max()
-    if (near & (2 * grey < middle)).sum() > (near & (2 * grey > middle)).sum():
-        grey, high = 255 - grey, 255 - low
-    darkness: np.ndarray = np.maximum(_window(high, reach, np.minimum) - grey, 0)
+    is_inverted = (near & (2 * grey < middle)).sum() > (near & (2 * grey > middle)).sum()
+    darkness: np.ndarray = np.maximum(grey - dark if is_inverted else light - grey, 0)
     return darkness
 
 

@@ -14,8 +14,8 @@ from stages.views.handwriting.pieces import Piece, common, join
 # More pieces of ink are a page of text, or no handwriting at all.
 MOST_PIECES = 30
 # What joining parts to digits costs, beside minus the logarithm of each digit's likelihood: each
-# digit, each cut through a part, each join of parts, the gap there, and by how much the digit is
-# wider than high, both in heights of the row.
+# digit, each cut through a part, each join of parts, unless they have columns in common, the gap
+# there, and by how much the digit is wider than high, both in heights of the row.
 DIGIT, CUT, JOIN, GAP, WIDE = 0.3, 1.5, 1.5, 4.0, 2.0
 MOST_CUTS, MOST_JOINED = 3, 5
 UNFAMILIAR = 0.3  # the least familiarity that counts there
@@ -103,7 +103,7 @@ def _is_in(p: Piece, row: Sequence[Piece], longest: int) -> bool:
 
 def _is_above(p: Piece, q: Piece) -> bool:
     """Return whether one of the pieces is above the other: of the narrower, half the columns."""
-    return 2 * common(p, q, across=True) >= min(p.width, q.width) and 3 * common(
+    return 2 * common(p, q, across=True) >= min(p.width, q.width) and 2 * common(
         p, q, across=False
     ) <= min(p.height, q.height)
 
@@ -166,9 +166,9 @@ def _glyph(
 ) -> tuple[float, Glyph] | None:
     """Return the digit that parts are, and its cost; None if they cannot be one."""
     joins = [(a.piece, b.piece) for a, b in pairwise(parts) if not b.is_cut]
-    gaps = [max(0, -common(a, b, across=True)) for a, b in joins]
     p = join(part.piece for part in parts)
-    if joins and (10 * p.width > 14 * height or any(10 * gap > 3 * height for gap in gaps)):
+    is_far = any(-10 * common(a, b, across=True) > 3 * height for a, b in joins)
+    if joins and (10 * p.width > 14 * height or is_far):
         return None
     glyph = classify(normalise.image(p))
     # To be joined well is to be probable, then familiar: some people's digits are not familiar.
@@ -177,4 +177,12 @@ def _glyph(
         return None
     cost = DIGIT - math.log(likelihood) + CUT * parts[0].is_cut
     cost += WIDE * max(0.0, p.width / height - 1)
-    return cost + JOIN * len(joins) + GAP * sum(gaps) / height, glyph
+    return sum((_join_cost(a, b, height) for a, b in joins), cost), glyph
+
+
+def _join_cost(a: Piece, b: Piece, height: int) -> float:
+    """Return what a join costs: more across a gap, less the more columns are those of both."""
+    shared = common(a, b, across=True)
+    if shared < 0:
+        return JOIN - GAP * shared / height
+    return JOIN * (1 - shared / min(a.width, b.width))
