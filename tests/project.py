@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
 from ruamel.yaml import YAML
 
 from tests import digits
@@ -17,6 +18,7 @@ from tests import digits
 REPOSITORY = Path(__file__).parents[1]
 # As the nightly workflow has it: THOROUGH=1 runs every case and every example of the long tests.
 THOROUGH = bool(os.environ.get("THOROUGH"))
+NIGHTLY = pytest.mark.skipif(not THOROUGH, reason="takes minutes, each night: THOROUGH=1")
 SMALL: dict[str, dict[str, Any]] = {
     "prepare": {"data": "digits", "validation": 64},
     "train": {

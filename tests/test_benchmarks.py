@@ -9,9 +9,9 @@ import pytest
 
 from tests.project import REPOSITORY, THOROUGH, run
 
-FAMILIES = ["throughput", "inference", "pipeline"]
+FAMILIES = ["inference"]
 if THOROUGH:
-    FAMILIES += ["queue", "growth", "accuracy", "sizes", "data-sets"]
+    FAMILIES += ["throughput", "pipeline", "queue", "growth", "accuracy", "sizes", "data-sets"]
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from stages.train import workers
 from stages.train.workers import ClusterSpec
 from tests.network import Line
-from tests.project import REPOSITORY, THOROUGH, Clone, check, emulating, run, variables
+from tests.project import NIGHTLY, REPOSITORY, THOROUGH, Clone, check, emulating, run, variables
 
 TRAIN = {"dropout": 0.2, "epochs": 3}
 REPRO = ["dvc", "repro", "--no-run-cache"]
@@ -138,7 +138,7 @@ def test_the_manifest_in_the_readme_is_one_that_kubernetes_takes() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, 4] if THOROUGH else [2])
 def test_any_number_of_workers_ends_in_the_lock_of_one(
     alone: Clone, tmp_path: Path, count: int
 ) -> None:
@@ -149,6 +149,7 @@ def test_any_number_of_workers_ends_in_the_lock_of_one(
 
 
 @pytest.mark.slow
+@NIGHTLY
 def test_workers_agree_on_batch_normalisation(tmp_path: Path) -> None:
     train = {"network": "residual", "hard_example_fraction": 1.0}
     alone = Clone.small(tmp_path / "alone", train=TRAIN | train)
@@ -170,7 +171,7 @@ def longer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(5) if THOROUGH else [0, 3])
+@pytest.mark.parametrize("part", range(5) if THOROUGH else [3])
 def test_a_killed_worker_ends_all_and_all_go_on_together(
     longer: Clone, tmp_path: Path, dice: Random, part: int
 ) -> None:
@@ -254,6 +255,7 @@ def test_shards_that_cannot_be_dealt_out_are_refused_by_all(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@NIGHTLY
 def test_a_worker_that_has_trained_all_epochs_finishes_alone(alone: Clone, tmp_path: Path) -> None:
     team = Team(tmp_path, 2)
     project = team.projects[1]
@@ -271,7 +273,7 @@ def test_a_worker_that_has_trained_all_epochs_finishes_alone(alone: Clone, tmp_p
 
 
 @pytest.mark.system
-@pytest.mark.skipif(not THOROUGH, reason="takes minutes: THOROUGH=1")
+@NIGHTLY
 def test_a_worker_on_an_emulated_cpu_and_one_on_one_core_end_in_the_lock_of_one(
     alone: Clone, tmp_path: Path
 ) -> None:

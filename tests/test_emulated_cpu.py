@@ -19,6 +19,7 @@ from stages.shared.tables import Corruption
 from stages.train.trace import SAME_ON_ARM64, UNPORTABLE
 from tests import arm64
 from tests.project import (
+    NIGHTLY,
     REPOSITORY,
     THOROUGH,
     Clone,
@@ -86,7 +87,7 @@ def test_an_emulated_cpu_gives_the_same_lock(native: Clone, tmp_path: Path, cpu:
     assert project.lock == native.lock
 
 
-@pytest.mark.skipif(not THOROUGH, reason="ten minutes each")
+@NIGHTLY
 @pytest.mark.parametrize(
     ("native", "cpu"),
     [(TRAIN, "cortex-a72"), (TRAIN, "max"), (RESIDUAL, "cortex-a72")],
@@ -149,37 +150,37 @@ def differing(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., s
     return names
 
 
+@NIGHTLY
 def test_the_operations_that_differ_between_cpus_are_known(differing: Differing) -> None:
     assert differing("operations") <= UNPORTABLE
 
 
-@pytest.mark.skipif(not THOROUGH, reason="ten minutes")
+@NIGHTLY
 def test_an_emulated_cpu_trains_networks_of_every_kind_alike(differing: Differing) -> None:
     """But for the one with convolutions in groups, for which training does not promise it."""
     assert differing("networks") <= {"group_normalisation"}
 
 
-@pytest.mark.skipif(not THOROUGH, reason="five minutes")
+@NIGHTLY
 def test_arm64_takes_steps_of_the_real_recipe_alike(differing: Differing) -> None:
     assert not differing("recipes", "simple, all shards", cpu="cortex-a72")
 
 
-@pytest.mark.skipif(not THOROUGH, reason="ten minutes each")
+@NIGHTLY
 @pytest.mark.parametrize("cpu", arm64.CPUS)
 def test_arm64_computes_the_same_bits(differing: Differing, cpu: str) -> None:
     assert not differing("kernels", cpu=cpu)
 
 
-@pytest.mark.skipif(not THOROUGH, reason="ten minutes")
+@NIGHTLY
 def test_the_operations_that_differ_on_arm64_are_not_promised(differing: Differing) -> None:
     assert not differing("operations", cpu="cortex-a72") & (SAME_ON_ARM64 | {*KERNELS})
 
 
+@NIGHTLY
 @pytest.mark.parametrize(
     ("cpu", "recipe"),
-    [(cpu, name) for cpu in ("Haswell", "EPYC", "EPYC,legacy-cache=on") for name in RECIPES]
-    if THOROUGH
-    else [("EPYC", "simple")],
+    list(product(("Haswell", "EPYC", "EPYC,legacy-cache=on"), RECIPES)),
 )
 def test_the_sizes_of_caches_do_not_change_the_bits(
     differing: Differing, cpu: str, recipe: str

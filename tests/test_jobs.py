@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests import remotes, slurm
-from tests.project import REPOSITORY, THOROUGH, Clone, check, run, variables
+from tests.project import NIGHTLY, REPOSITORY, Clone, check, run, variables
 from tests.slurm import Slurm
 
 pytestmark = [
@@ -22,8 +22,7 @@ pytestmark = [
     pytest.mark.system,
     pytest.mark.skipif(os.getuid() != 0, reason="network namespaces and Slurm's nodes want root"),
 ]
-SEEDS = 12 if THOROUGH else 5
-NODES = 4 if THOROUGH else 2
+SEEDS, NODES = 12, 4
 EXPERIMENT = "stages/jobs/experiment.sh"
 # Long enough that one can be killed between two epochs.
 TRAIN = {"epochs": 12}
@@ -59,6 +58,7 @@ def submit(clone: Clone, *words: str, **environment: str) -> str:
     return check(["stages/jobs/submit.sh", *words], clone.folder, **environment)
 
 
+@NIGHTLY
 def test_an_array_survives_a_node_and_gives_what_each_run_alone_gives(
     cluster: Slurm, shared: Clone, tmp_path: Path
 ) -> None:
@@ -92,7 +92,7 @@ def test_an_array_survives_a_node_and_gives_what_each_run_alone_gives(
     shared.dvc("exp", "pull", "-q", "origin")
     found = shared.experiments()
     assert sorted(found) == sorted(f"seeds-{seed}" for seed in range(1, SEEDS + 1))
-    for seed in range(1, SEEDS + 1) if THOROUGH else (1, int(killed)):
+    for seed in range(1, SEEDS + 1):
         words = ["exp", "run", "-q", "--temp", "-n", f"alone-{seed}", "-S", f"train.seed={seed}"]
         shared.dvc(*words, "-S", "train.dropout=0.1")
         assert shared.experiments()[f"alone-{seed}"] == found[f"seeds-{seed}"]
@@ -127,6 +127,7 @@ def test_two_nodes_train_together(cluster: Slurm, tmp_path: Path) -> None:
         assert Clone(tmp_path / node).outputs() == alone.outputs()
 
 
+@NIGHTLY
 def test_dask_survives_a_worker(shared: Clone, tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     [port] = remotes.free_ports(1)

@@ -12,10 +12,10 @@ from random import Random
 import psutil
 import pytest
 
-from tests.project import THOROUGH, Clone, check, variables
+from tests.project import NIGHTLY, Clone, check, variables
 
 pytestmark = pytest.mark.slow
-COUNT = 20 if THOROUGH else 6  # of which one has a parameter that it cannot run with
+COUNT = 20  # of which one has a parameter that it cannot run with
 WORKERS = 4
 
 
@@ -49,6 +49,7 @@ def study(clone: Clone) -> str:
     return check([sys.executable, "-m", "stages.views.study"], clone.folder, **clone.environment)
 
 
+@NIGHTLY
 def test_a_queue_loses_and_mixes_nothing(finished: Clone, tmp_path: Path, dice: Random) -> None:
     clone = finished.copy(tmp_path / "project")
     before = clone.outputs()
