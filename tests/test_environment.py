@@ -7,18 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import Clone, check, command, run, variables
+from tests.project import THOROUGH, Clone, check, command, run, variables
 
 pytestmark = pytest.mark.slow
 
 STAGES = ("prepare", "train", "evaluate", "report")
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [{"PYTHONOPTIMIZE": "2"}, {"PYTHONWARNINGS": "error"}, {"PYTHONIOENCODING": "latin-1"}],
-    ids=str,
-)
+SETTINGS = [{"PYTHONOPTIMIZE": "2"}, {"PYTHONWARNINGS": "error"}, {"PYTHONIOENCODING": "latin-1"}]
+
+
+@pytest.mark.parametrize("environment", SETTINGS if THOROUGH else SETTINGS[:1], ids=str)
 def test_settings_of_python_do_not_change_the_results(
     finished: Clone, tmp_path: Path, environment: dict[str, str]
 ) -> None:

@@ -23,7 +23,7 @@ from stages.prepare.examples import Examples, Parts
 from stages.prepare.params import Params
 from stages.shared.errors import StageError
 from tests import digits
-from tests.project import REPOSITORY, Clone, parameters, run_stage
+from tests.project import REPOSITORY, THOROUGH, Clone, parameters, run_stage
 
 TRAIN, TEST = digits.make(120, 1), digits.make(40, 2)
 MEDMNIST = {"train": TRAIN, "val": TEST, "test": TEST}
@@ -454,8 +454,11 @@ def mnist(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dic
     return parts, prepared(tmp_path_factory.mktemp("idx"), REPOSITORY / "stages/prepare/mnist.json")
 
 
+FORMS = ["Parquet", "IDX", "Keras' npz", "Kaggle's CSV", "folders"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["IDX", "Keras' npz", "Kaggle's CSV", "Parquet", "folders"])
+@pytest.mark.parametrize("form", FORMS if THOROUGH else FORMS[:1])
 def test_the_real_mnist_in_each_form_gives_the_same_bytes(
     mnist: tuple[dict[str, Any], dict[str, bytes]], tmp_path: Path, form: str
 ) -> None:

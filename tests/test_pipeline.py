@@ -5,9 +5,7 @@ import html
 import json
 import re
 import shlex
-import shutil
 import sys
-import time
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,7 @@ from stages.evaluate import __main__ as evaluate
 from stages.prepare import __main__ as prepare
 from stages.report import __main__ as report
 from stages.train import __main__ as train
-from tests import digits
-from tests.project import REPOSITORY, Clone, check, parameters, read_yaml, run
+from tests.project import REPOSITORY, Clone, check, read_yaml, run
 
 STAGES = {"prepare": prepare, "train": train, "evaluate": evaluate, "report": report}
 PIPELINE: dict[str, Any] = read_yaml(REPOSITORY / "dvc.yaml")
@@ -314,28 +311,3 @@ def test_another_language_gives_the_same_lock(project: Clone, tmp_path: Path) ->
     other = Clone.small(tmp_path / "clone")
     other.repro(**german)
     assert other.lock == project.lock
-
-
-@pytest.mark.slow
-def test_queued_experiments_need_no_network_once_the_data_are_there(tmp_path: Path) -> None:
-    """Two at a time; each runs in a temporary copy of what git tracks."""
-    contents = digits.files()
-    mirror = digits.write(tmp_path / "mirror", contents, gzipped=True)
-    sections = parameters(prepare={"data": "known.json"})
-    clone = Clone.create(tmp_path / "clone", sections)
-    clone.environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
-    known = {"mirrors": [str(mirror)], "sha256": digits.digests(contents)}
-    (clone.folder / "known.json").write_text(json.dumps(known))
-    clone.repro()
-    clone.commit("first run")
-    shutil.rmtree(mirror)
-    for seed in (2, 3):
-        change = f"prepare.seed={seed}"
-        clone.dvc("exp", "run", "--queue", "-n", f"seed-{seed}", "-S", change)
-    clone.dvc("queue", "start", "-j", "2")
-    deadline = time.monotonic() + 300
-    while "Running" in (status := clone.dvc("queue", "status")) or "Queued" in status:
-        assert time.monotonic() < deadline, status
-        time.sleep(1)
-    assert status.count("Success") == 2, status
-    clone.dvc("queue", "stop", "--kill")

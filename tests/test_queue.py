@@ -1,7 +1,9 @@
 """Many experiments at once by DVC's queue: none lost, none mixed up, and what failed is told."""
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +14,8 @@ from random import Random
 import psutil
 import pytest
 
-from tests.project import NIGHTLY, Clone, check, variables
+from tests import digits
+from tests.project import NIGHTLY, Clone, check, parameters, variables
 
 pytestmark = pytest.mark.slow
 COUNT = 20  # of which one has a parameter that it cannot run with
@@ -113,3 +116,25 @@ def test_a_worker_that_is_killed_is_told_and_its_experiment_runs_again(
     wait(clone)
     assert "2 runs of 1 recipe" in study(clone)
     assert list(clone.experiments()) == ["lost"]
+
+
+def test_queued_experiments_need_no_network_once_the_data_are_there(tmp_path: Path) -> None:
+    """Two at a time; each runs in a temporary copy of what git tracks."""
+    contents = digits.files()
+    mirror = digits.write(tmp_path / "mirror", contents, gzipped=True)
+    sections = parameters(prepare={"data": "known.json"})
+    clone = Clone.create(tmp_path / "clone", sections)
+    clone.environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    known = {"mirrors": [str(mirror)], "sha256": digits.digests(contents)}
+    (clone.folder / "known.json").write_text(json.dumps(known))
+    clone.repro()
+    clone.commit("first run")
+    shutil.rmtree(mirror)
+    for seed in (2, 3):
+        change = f"prepare.seed={seed}"
+        clone.dvc("exp", "run", "--queue", "-n", f"seed-{seed}", "-S", change)
+    start(clone, 2)
+    wait(clone)
+    status = clone.dvc("queue", "status")
+    assert status.count("Success") == 2, status
+    clone.dvc("queue", "stop", "--kill")
