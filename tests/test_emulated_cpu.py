@@ -174,9 +174,7 @@ def test_arm64_computes_the_same_bits(differing: Differing, cpu: str) -> None:
 
 @NIGHTLY
 def test_the_operations_that_differ_on_arm64_are_not_promised(differing: Differing) -> None:
-    # Of cosines and sines only those of small angles are, which `kernels` compares.
-    promised = SAME_ON_ARM64 | {*KERNELS} - {"Cos", "Sin"}
-    assert not differing("operations", cpu="cortex-a72") & promised
+    assert not differing("operations", cpu="cortex-a72") & (SAME_ON_ARM64 | {*KERNELS})
 
 
 @NIGHTLY
