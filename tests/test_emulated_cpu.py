@@ -17,7 +17,7 @@ from PIL import Image
 from stages.shared.arm64.kernels import KERNELS
 from stages.shared.tables import Corruption
 from stages.train.trace import SAME_ON_ARM64, UNPORTABLE
-from tests import arm64
+from tests import arm64, zoo
 from tests.project import (
     NIGHTLY,
     REPOSITORY,
@@ -157,8 +157,7 @@ def test_the_operations_that_differ_between_cpus_are_known(differing: Differing)
 
 @NIGHTLY
 def test_an_emulated_cpu_trains_networks_of_every_kind_alike(differing: Differing) -> None:
-    """But for the one with convolutions in groups, for which training does not promise it."""
-    assert differing("networks") <= {"group_normalisation"}
+    assert differing("networks") <= zoo.UNPORTABLE
 
 
 @NIGHTLY

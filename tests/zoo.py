@@ -305,6 +305,10 @@ NETWORKS: dict[str, Callable[[], Any]] = {
 }
 
 
+# With convolutions in groups, which are compiled for the CPU at hand.
+UNPORTABLE = {"group_normalisation"}
+
+
 def make(name: str, seed: int = 1) -> Any:
     """Return a network of the zoo; all its random choices are those of the seed."""
     import keras
